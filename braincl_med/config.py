@@ -1,0 +1,338 @@
+"""One experiment's configuration: every setting, its default and its limits, said once.
+
+An experiment is a YAML file with kebab-case keys in sections. `flwr run . -c 'sleep-epochs=6'` overrides by
+flat keys, which are `section-key` (or `key` at the top level). What is wrong is refused before anything starts,
+with the key, the value and what is allowed.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from braincl_med.errors import ConfigError
+from braincl_med.files import canonical_json, sha256_of
+
+STATE_VARIABLE = "BRAINCL_STATE"
+DATA_VARIABLE = "BRAINCL_DATA"
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _split_names(value: Any) -> Any:
+    """Flower's overrides refuse lists, so a list of names may also be one comma-separated string."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: kebab-case keys, nothing unknown, nothing changed afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=True, validate_default=True
+    )
+
+
+class ExplicitTask(Section):
+    """A task spelled out: its name and its classes as `dataset/label`."""
+
+    name: Identifier
+    classes: Annotated[Names, Field(min_length=1)]
+
+
+class StreamConfig(Section):
+    """Which scans become which tasks, and how the hospitals share them."""
+
+    name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
+    sets: Names = ()
+    tasks: tuple[ExplicitTask, ...] = ()
+    order: Literal["clinical", "shuffled"] = "clinical"
+    task_count: int | None = Field(default=None, ge=1)
+    train_per_class: int = Field(default=1000, ge=1)
+    test_per_class: int = Field(default=50, ge=1)
+    size: Literal[28, 64, 128, 224] = 28
+    share: Literal["iid", "dirichlet", "by-class"] = "iid"
+    alpha: float = Field(default=0.5, gt=0)
+    unknown: Names = ()
+    fallback: Literal["none", "phantom"] = "none"
+    download: bool = True
+    allow_unofficial: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name == "medmnist" and not self.sets:
+            raise ValueError("stream-name 'medmnist' needs stream-sets, for example [bloodmnist, breastmnist]")
+        if self.name == "tasks" and not self.tasks:
+            raise ValueError("stream-name 'tasks' needs stream tasks, each with a name and classes")
+        if self.sets and self.name != "medmnist":
+            raise ValueError(f"stream-sets belongs to stream-name 'medmnist', not to '{self.name}'")
+        if self.tasks and self.name != "tasks":
+            raise ValueError(f"stream tasks belong to stream-name 'tasks', not to '{self.name}'")
+        return self
+
+
+class FederationConfig(Section):
+    """How many hospitals take part, and what happens when some are missing."""
+
+    hospitals: int = Field(default=3, ge=1)
+    quorum: int | None = Field(default=None, ge=1)
+    wait_seconds: float = Field(default=120, gt=0)
+    round_timeout_seconds: float = Field(default=3600, gt=0)
+
+    @property
+    def least(self) -> int:
+        """The number of hospitals below which a round fails: all of them unless `quorum` says fewer."""
+        return self.hospitals if self.quorum is None else self.quorum
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.least > self.hospitals:
+            raise ValueError(
+                f"federation-quorum {self.quorum} is above federation-hospitals {self.hospitals}"
+            )
+        return self
+
+
+# What the paper prescribes where our default recipe differs (shape and training of the memory module).
+PAPER_RECIPE: dict[str, Any] = {
+    "components": 0,
+    "down-samplings": 4,
+    "lambda": 1e-2,
+    "learning-rate": 1e-4,
+    "epochs": 100,
+    "quantisation": "noise",
+    "patience": 100,
+}
+
+
+class MemoryConfig(Section):
+    """The memory module of one task: separation, completion and entropy model.
+
+    `recipe: paper` sets what the paper prescribes; keys given beside it still win. `lambda` weighs the mean
+    number of bits per cue element against the mean squared error of pixels in [0, 1].
+    """
+
+    recipe: Literal["default", "paper"] = "default"
+    preset: Literal["small", "paper"] = "small"
+    components: int = Field(default=192, ge=0)
+    step: float = Field(default=0.35, gt=0)
+    down_samplings: int = Field(default=5, ge=2, le=6)
+    quantisation: Literal["mixed", "noise"] = "mixed"
+    lambda_: float = Field(default=1e-3, gt=0, alias="lambda")
+    epochs: int = Field(default=40, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    entropy_learning_rate: float = Field(default=1e-3, gt=0)
+    gradient_norm: float = Field(default=1.0, gt=0)
+    patience: int = Field(default=5, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_recipe(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("recipe") == "paper":
+            return {**PAPER_RECIPE, **data}
+        return data
+
+
+class CortexConfig(Section):
+    """The shared network: torchvision's ResNet-18, its stem and its normalisation."""
+
+    stem: Literal["imagenet", "3x3", "3x3-stride2"] = "3x3"
+    norm: Literal["batch", "group"] = "batch"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class WakeConfig(Section):
+    """Training of the classifier on recalled scans of the new task, the backbone frozen (eq. 4)."""
+
+    rounds: int = Field(default=1, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=2e-4, ge=0)
+    new_rows: Literal["kaiming", "class-mean"] = "kaiming"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rounds > self.epochs:
+            raise ValueError(f"wake-rounds {self.rounds} is above wake-epochs {self.epochs}")
+        return self
+
+
+class SelectionConfig(Section):
+    """Which recalled samples move to long-term memory (eq. 5 and 6)."""
+
+    rule: Literal["nearest", "herding", "random"] = "nearest"
+    per_class: int = Field(default=1000, ge=1)
+
+
+class SleepConfig(Section):
+    """Consolidation of the whole network on all of long-term memory, `epochs` in all over `rounds`."""
+
+    enabled: bool = True
+    rounds: int = Field(default=4, ge=1)
+    epochs: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=2e-4, ge=0)
+    schedule: Literal["steps", "cosine"] = "steps"
+    crop_padding: int = Field(default=2, ge=0)
+    flip: bool = True
+    dithering: float = Field(default=0.08, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rounds > self.epochs:
+            raise ValueError(f"sleep-rounds {self.rounds} is above sleep-epochs {self.epochs}")
+        return self
+
+
+class ExperimentConfig(Section):
+    """The whole experiment. `state-root` and `data-root` say where, not what, and are not part of it."""
+
+    name: Identifier = "experiment"
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    method: Literal["braincl", "finetune", "joint"] = "braincl"
+    resume: bool = False
+    state_root: str = ""
+    data_root: str = ""
+    stream: StreamConfig = StreamConfig()
+    federation: FederationConfig = FederationConfig()
+    memory: MemoryConfig = MemoryConfig()
+    cortex: CortexConfig = CortexConfig()
+    wake: WakeConfig = WakeConfig()
+    selection: SelectionConfig = SelectionConfig()
+    sleep: SleepConfig = SleepConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method == "braincl" and self.selection.per_class > self.stream.train_per_class:
+            raise ValueError(
+                f"selection-per-class {self.selection.per_class} is above stream-train-per-class "
+                f"{self.stream.train_per_class}: no class has that many scans to select from"
+            )
+        return self
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the server keeps its run store and checkpoints, and simulated hospitals their vaults."""
+        return Path(self.state_root or os.environ.get(STATE_VARIABLE) or "~/.braincl").expanduser()
+
+    @property
+    def data_folder(self) -> Path | None:
+        """Where MedMNIST files lie; None means medmnist's own folder."""
+        named = self.data_root or os.environ.get(DATA_VARIABLE)
+        return Path(named).expanduser() if named else None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the result, so that a resumed run cannot silently be another one."""
+        return sha256_of(canonical_json(self.as_result_settings()))
+
+    def as_result_settings(self) -> dict[str, Any]:
+        """The configuration without what only says where, how long to wait, or whether to resume."""
+        settings = self.model_dump(mode="json", by_alias=True)
+        for key in ("resume", "state-root", "data-root"):
+            del settings[key]
+        for key in ("wait-seconds", "round-timeout-seconds"):
+            del settings["federation"][key]
+        for key in ("download", "fallback"):
+            del settings["stream"][key]
+        return settings
+
+
+def packaged_configs() -> Path:
+    """The folder of the experiments that travel with the code."""
+    beside = Path(__file__).resolve().parent.parent / "configs"
+    return beside if beside.is_dir() else Path(__file__).resolve().parent / "app" / "configs"
+
+
+def flat_keys() -> dict[str, tuple[str, ...]]:
+    """Every key that may be overridden, flat: `{"sleep-epochs": ("sleep", "epochs"), "seed": ("seed",), …}`."""
+    keys: dict[str, tuple[str, ...]] = {}
+    for name, field in ExperimentConfig.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for inner, inner_field in kind.model_fields.items():
+                key = inner_field.alias or _kebab(inner)
+                if (name, key) != ("stream", "tasks"):
+                    keys[f"{_kebab(name)}-{key}"] = (_kebab(name), key)
+        else:
+            keys[_kebab(name)] = (_kebab(name),)
+    return keys
+
+
+def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
+    """Read an experiment from a YAML file, a packaged experiment's name, or YAML text, and apply overrides.
+
+    Args:
+        source: a path, a name like `demo`, or the text of a YAML (or JSON) mapping.
+        overrides: flat kebab-case keys; an empty string means "not overridden".
+
+    Raises:
+        ConfigError: naming each offending key, its value and what is allowed.
+    """
+    settings = _read_mapping(source)
+    known = flat_keys()
+    for key, value in (overrides or {}).items():
+        if value == "":
+            continue
+        if key not in known:
+            raise ConfigError(f"unknown key '{key}'; known keys: {', '.join(sorted(known))}")
+        place = settings
+        for part in known[key][:-1]:
+            place = place.setdefault(part, {})
+        place[known[key][-1]] = value
+    try:
+        return ExperimentConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _read_mapping(source: str | Path) -> dict[str, Any]:
+    text = str(source)
+    label = "the configuration"
+    if "\n" not in text and not text.lstrip().startswith("{"):
+        path = Path(text).expanduser()
+        if not path.is_file():
+            path = packaged_configs() / f"{text}.yaml"
+        if not path.is_file():
+            names = ", ".join(sorted(p.stem for p in packaged_configs().glob("*.yaml")))
+            raise ConfigError(f"no experiment '{text}': give a YAML file or one of: {names}")
+        label, text = f"'{path.name}'", path.read_text(encoding="utf-8")
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{label} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{label} holds {type(settings).__name__}, expected a mapping of sections")
+    return settings
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence a problem: the key as a person writes it, what stands there, what is allowed."""
+    known = flat_keys()
+    reasons = []
+    for problem in error.errors():
+        key = "-".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            section = str(problem["loc"][0]) if len(problem["loc"]) > 1 else ""
+            near = [k for k in known if k.startswith(f"{section}-")] if section else list(known)
+            message = f"unknown key; known here: {', '.join(sorted(near))}"
+        if not key:
+            reasons.append(message)
+        else:
+            seen = repr(problem["input"])
+            reasons.append(f"'{key}' is {seen[:80]}: {message[0].lower()}{message[1:]}")
+    return "; ".join(reasons)

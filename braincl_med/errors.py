@@ -1,0 +1,25 @@
+"""The errors a person is meant to read: one sentence, no path above a file's name, no traceback."""
+
+
+class BrainclError(Exception):
+    """What was seen, what was expected and what to do, in one sentence that may leave a hospital."""
+
+
+class ConfigError(BrainclError):
+    """An experiment's configuration was refused."""
+
+
+class DataError(BrainclError):
+    """Scans are missing, damaged or not what the task asks for."""
+
+
+class VaultError(BrainclError):
+    """A vault or one of its files cannot be read, written or trusted."""
+
+
+class FederationError(BrainclError):
+    """Hospitals were missing, failed, or sent an update that cannot be used."""
+
+
+class RecordsError(BrainclError):
+    """The run store has no such experiment, or cannot be read."""

@@ -1,0 +1,70 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from braincl_med.errors import BrainclError, VaultError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` atomically: temporary file in the same folder, fsync, rename, fsync the folder.
+
+    A reader sees the old file or the new one, never a part; a crash leaves at most a file
+    ending in `.partial`, which the folder's owner may delete.
+
+    Raises:
+        VaultError: the disk is full, or the folder cannot be written.
+    """
+    partial: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if partial is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+        raise storage_error(path, len(content), error) from error
+
+
+def storage_error(path: Path, size: int, error: OSError) -> BrainclError:
+    """Turn an operating system's refusal into a sentence that names the file but not its folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return VaultError(
+            f"the disk is full: '{path.name}' needs {size:,} bytes; free some space and resume, nothing was lost"
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return VaultError(f"'{path.name}' cannot be written: the folder is read-only for this user")
+    return VaultError(f"'{path.name}' cannot be written: {os.strerror(error.errno or 0).lower()}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a deletion in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of `value` as UTF-8 JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def sha256_of(content: bytes) -> str:
+    """The SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,126 @@
+"""What a task is: named classes of a data set, numbered in the order in which they are learned."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from braincl_med.errors import ConfigError
+
+
+class ClassSpec(BaseModel):
+    """One diagnosis: `label` of data set `dataset`, under the name a clinician reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    label: int
+    name: str
+
+    @property
+    def key(self) -> str:
+        """`dataset/label`, how configurations name a class."""
+        return f"{self.dataset}/{self.label}"
+
+
+class TaskSpec(BaseModel):
+    """The classes that are learned together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    classes: tuple[ClassSpec, ...]
+
+
+class Registry(BaseModel):
+    """All tasks of an experiment in the order of learning; a class's number is its row in the classifier."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tasks: tuple[TaskSpec, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        keys = [c.key for c in self.classes]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"classes in more than one task: {', '.join(twice)}; a class is learned once")
+        names = [t.name for t in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two tasks have one name: {', '.join(sorted(names))}")
+        return self
+
+    @property
+    def classes(self) -> tuple[ClassSpec, ...]:
+        """Every class in the order of its number."""
+        return tuple(c for task in self.tasks for c in task.classes)
+
+    def numbers(self, task: int) -> range:
+        """The numbers of the classes of `task`."""
+        start = sum(len(t.classes) for t in self.tasks[:task])
+        return range(start, start + len(self.tasks[task].classes))
+
+    def seen(self, task: int) -> int:
+        """How many classes are known once `task` is learned."""
+        return self.numbers(task).stop
+
+    def task_of(self, number: int) -> int:
+        """The task in which class `number` is learned."""
+        return next(t for t in range(len(self.tasks)) if number in self.numbers(t))
+
+    def with_task(self, task: TaskSpec) -> "Registry":
+        """The registry with one more task at its end.
+
+        Raises:
+            ConfigError: a class or the name is there already.
+        """
+        known = {c.key: t.name for t in self.tasks for c in t.classes}
+        for spec in task.classes:
+            if spec.key in known:
+                raise ConfigError(f"class '{spec.key}' is already learned in task '{known[spec.key]}'")
+        if task.name in {t.name for t in self.tasks}:
+            raise ConfigError(f"there is already a task named '{task.name}'; choose another name")
+        return Registry(tasks=(*self.tasks, task))
+
+
+@dataclass(frozen=True)
+class Scans:
+    """Scans and the numbers of their classes.
+
+    Attributes:
+        images: (n, height, width, 3) uint8; grey scans have three equal channels.
+        labels: (n,) int64, class numbers of the registry.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
+            raise ValueError(f"images are {self.images.dtype} {self.images.shape}, expected uint8 (n, h, w, 3)")
+        if self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"{len(self.images)} images but labels of shape {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: npt.NDArray[Any]) -> "Scans":
+        """The scans at `index` (positions or a mask)."""
+        return Scans(self.images[index], self.labels[index])
+
+    @staticmethod
+    def join(parts: Iterable["Scans"]) -> "Scans":
+        """All scans of `parts`, in their order; the sizes must agree."""
+        held = list(parts)
+        return Scans(
+            np.concatenate([p.images for p in held]),
+            np.concatenate([p.labels for p in held]).astype(np.int64),
+        )
+
+    @staticmethod
+    def none(size: int) -> "Scans":
+        """No scans, of `size` pixels a side."""
+        return Scans(np.zeros((0, size, size, 3), np.uint8), np.zeros(0, np.int64))
