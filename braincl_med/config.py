@@ -69,7 +69,9 @@ class StreamConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name == "medmnist" and not self.sets:
-            raise ValueError("stream-name 'medmnist' needs stream-sets, for example [bloodmnist, breastmnist]")
+            raise ValueError(
+                "stream-name 'medmnist' needs stream-sets, for example [bloodmnist, breastmnist]"
+            )
         if self.name == "tasks" and not self.tasks:
             raise ValueError("stream-name 'tasks' needs stream tasks, each with a name and classes")
         if self.sets and self.name != "medmnist":

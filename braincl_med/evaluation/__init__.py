@@ -1,0 +1,1 @@
+"""Figures from counts: pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""The run store: what an experiment was, did and reached."""

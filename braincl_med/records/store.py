@@ -1,0 +1,375 @@
+"""The run store: one SQLite file below the state root; the server app writes, everybody else reads.
+
+    experiment ─┬─ step         one exchange with the hospitals: seconds, bytes on the wire, who was missing
+                ├─ confusion    test scans counted by hospital, true class and predicted class, after each task
+                ├─ score        histograms of confidence scores of known and unknown scans, after each task
+                └─ storage      bytes at rest by hospital and item, after each task
+    audit           one audit of vaults
+
+All that is derived (accuracies, forgetting, fairness, AUROC) is computed from these by `evaluation`.
+Writing the same key again replaces it, so a resumed run repeats a step without leaving two of it.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from braincl_med.errors import RecordsError
+from braincl_med.files import storage_error
+from braincl_med.streams.tasks import Registry
+
+STORE_NAME = "runs.sqlite"
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS experiment (
+  name TEXT PRIMARY KEY, method TEXT NOT NULL, seed INTEGER NOT NULL, config TEXT NOT NULL,
+  registry TEXT NOT NULL, versions TEXT NOT NULL, machine TEXT NOT NULL, data TEXT NOT NULL,
+  status TEXT NOT NULL, message TEXT NOT NULL, started TEXT NOT NULL, updated TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS step (
+  experiment TEXT NOT NULL, task INTEGER NOT NULL, position INTEGER NOT NULL, phase TEXT NOT NULL,
+  round INTEGER NOT NULL, seconds REAL NOT NULL, bytes_down INTEGER NOT NULL, bytes_up INTEGER NOT NULL,
+  loss REAL, examples INTEGER NOT NULL, hospitals TEXT NOT NULL, missing TEXT NOT NULL, finished TEXT NOT NULL,
+  PRIMARY KEY (experiment, task, position));
+CREATE TABLE IF NOT EXISTS confusion (
+  experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
+  class INTEGER NOT NULL, predicted INTEGER NOT NULL, scans INTEGER NOT NULL,
+  PRIMARY KEY (experiment, after_task, hospital, class, predicted));
+CREATE TABLE IF NOT EXISTS score (
+  experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
+  kind TEXT NOT NULL, scans TEXT NOT NULL, counts TEXT NOT NULL,
+  PRIMARY KEY (experiment, after_task, hospital, kind, scans));
+CREATE TABLE IF NOT EXISTS storage (
+  experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
+  item TEXT NOT NULL, amount INTEGER NOT NULL,
+  PRIMARY KEY (experiment, after_task, hospital, item));
+CREATE TABLE IF NOT EXISTS audit (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, made TEXT NOT NULL, passed INTEGER NOT NULL, report TEXT NOT NULL);
+"""
+
+Status = Literal["running", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment as the run store knows it; `data` says in words on which scans it ran."""
+
+    name: str
+    method: str
+    seed: int
+    config: dict[str, Any]
+    registry: Registry
+    versions: dict[str, str]
+    machine: str
+    data: str
+    status: Status
+    message: str
+    started: str
+    updated: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One exchange with the hospitals; `position` counts the steps within the task.
+
+    Attributes:
+        seconds: from the sending of the first message to the last answer's aggregation.
+        bytes_down, bytes_up: weights and texts to and from all hospitals together.
+        loss: the mean training loss, weighted by examples; None where nothing is trained.
+    """
+
+    task: int
+    position: int
+    phase: str
+    round: int
+    seconds: float
+    bytes_down: int
+    bytes_up: int
+    loss: float | None
+    examples: int
+    hospitals: tuple[str, ...]
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of one audit: when, whether every check passed, and the whole report."""
+
+    made: str
+    passed: bool
+    report: dict[str, Any]
+
+
+def now() -> str:
+    """The time as stored: UTC, ISO 8601, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunStore:
+    """Reads and writes one run store.
+
+    Args:
+        folder: the state root; the store is its `runs.sqlite`.
+        create: make the file when it is missing; otherwise a missing file is an error.
+
+    Raises:
+        RecordsError: there is no store, it is no SQLite file, or a newer program wrote it.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = False) -> None:
+        self.path = folder / STORE_NAME
+        if not create and not self.path.is_file():
+            raise RecordsError(f"no run store '{STORE_NAME}' below the state root: run an experiment first")
+        if create:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise storage_error(self.path, 0, error) from error
+        with self._connection() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise RecordsError(
+                    f"the run store has version {version}, this program reads up to {SCHEMA_VERSION}: update it"
+                )
+            if version < SCHEMA_VERSION and create:
+                db.executescript(SCHEMA)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are committed together or not at all."""
+        db = sqlite3.connect(self.path, timeout=30)
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            with db:
+                yield db
+        except sqlite3.OperationalError as error:
+            if "full" in str(error) or "I/O" in str(error):
+                raise RecordsError(
+                    f"the disk is full: '{STORE_NAME}' could not be written ({error})"
+                ) from error
+            raise RecordsError(f"'{STORE_NAME}' cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise RecordsError(f"'{STORE_NAME}' is damaged or no run store: {error}") from error
+        finally:
+            db.close()
+
+    # What the server app writes.
+
+    def begin(
+        self,
+        config: Mapping[str, Any],
+        registry: Registry,
+        versions: Mapping[str, str],
+        data: str,
+    ) -> None:
+        """Start or continue an experiment: status running, its registry as of now."""
+        row = (
+            config["name"],
+            config["method"],
+            config["seed"],
+            json.dumps(config),
+            registry.model_dump_json(),
+            json.dumps(dict(versions)),
+            f"{os.cpu_count()} cores",
+            data,
+            "running",
+            "",
+            now(),
+            now(),
+        )
+        with self._connection() as db:
+            db.execute(
+                f"INSERT INTO experiment VALUES ({','.join('?' * len(row))}) ON CONFLICT (name) DO UPDATE SET "
+                "config=excluded.config, registry=excluded.registry, versions=excluded.versions, "
+                "machine=excluded.machine, data=excluded.data, status=excluded.status, message='', "
+                "updated=excluded.updated",
+                row,
+            )
+
+    def end(self, name: str, status: Status, message: str = "") -> None:
+        """Say how the experiment's run ended; `message` is the one sentence a person reads."""
+        with self._connection() as db:
+            db.execute(
+                "UPDATE experiment SET status=?, message=?, updated=? WHERE name=?",
+                (status, message, now(), name),
+            )
+
+    def forget(self, name: str) -> None:
+        """Remove all that is recorded of an experiment, before it starts afresh."""
+        with self._connection() as db:
+            for table in ("step", "confusion", "score", "storage"):
+                db.execute(f"DELETE FROM {table} WHERE experiment=?", (name,))
+            db.execute("DELETE FROM experiment WHERE name=?", (name,))
+
+    def record_step(self, name: str, step: Step) -> None:
+        """Keep what one exchange cost and who took part."""
+        row = (
+            name,
+            step.task,
+            step.position,
+            step.phase,
+            step.round,
+            step.seconds,
+            step.bytes_down,
+            step.bytes_up,
+            step.loss,
+            step.examples,
+            json.dumps(step.hospitals),
+            json.dumps(step.missing),
+            now(),
+        )
+        with self._connection() as db:
+            db.execute(f"INSERT OR REPLACE INTO step VALUES ({','.join('?' * len(row))})", row)
+
+    def record_evaluation(
+        self,
+        name: str,
+        after_task: int,
+        hospital: str,
+        confusion: npt.NDArray[np.int64],
+        scores: Mapping[str, Mapping[str, Sequence[int]]],
+        storage: Mapping[str, int],
+    ) -> None:
+        """Keep one hospital's evaluation after a task.
+
+        Args:
+            name: the experiment.
+            after_task: the task just learned.
+            hospital: who evaluated.
+            confusion: (classes, classes) counts, rows true, columns predicted.
+            scores: histogram counts by kind of score (`max-softmax`, `energy`) and kind of scans
+                (`known-correct`, `known-wrong`, `unknown-near`, `unknown-far`).
+            storage: amounts at rest by item: bytes, and `records` for the number of samples.
+        """
+        key = (name, after_task, hospital)
+        with self._connection() as db:
+            for table in ("confusion", "score", "storage"):
+                db.execute(f"DELETE FROM {table} WHERE experiment=? AND after_task=? AND hospital=?", key)
+            db.executemany(
+                "INSERT INTO confusion VALUES (?,?,?,?,?,?)",
+                [(*key, int(c), int(p), int(confusion[c, p])) for c, p in np.argwhere(confusion)],
+            )
+            db.executemany(
+                "INSERT INTO score VALUES (?,?,?,?,?,?)",
+                [
+                    (*key, kind, scans, json.dumps([int(n) for n in counts]))
+                    for kind, groups in scores.items()
+                    for scans, counts in groups.items()
+                ],
+            )
+            db.executemany(
+                "INSERT INTO storage VALUES (?,?,?,?,?)",
+                [(*key, item, int(n)) for item, n in storage.items()],
+            )
+
+    def record_audit(self, passed: bool, report: Mapping[str, Any]) -> None:
+        """Keep an audit's report."""
+        with self._connection() as db:
+            db.execute(
+                "INSERT INTO audit (made, passed, report) VALUES (?,?,?)", (now(), passed, json.dumps(report))
+            )
+
+    # What everybody reads.
+
+    def experiments(self) -> list[str]:
+        """The names of all experiments, latest first."""
+        with self._connection() as db:
+            return [row[0] for row in db.execute("SELECT name FROM experiment ORDER BY updated DESC, name")]
+
+    def experiment(self, name: str) -> Experiment:
+        """One experiment.
+
+        Raises:
+            RecordsError: the store has none of that name; the message lists those it has.
+        """
+        with self._connection() as db:
+            row = db.execute("SELECT * FROM experiment WHERE name=?", (name,)).fetchone()
+        if row is None:
+            raise RecordsError(
+                f"no experiment '{name}' in the run store; it has: {', '.join(self.experiments()) or 'none'}"
+            )
+        return Experiment(
+            name=row[0],
+            method=row[1],
+            seed=row[2],
+            config=json.loads(row[3]),
+            registry=Registry.model_validate_json(row[4]),
+            versions=json.loads(row[5]),
+            machine=row[6],
+            data=row[7],
+            status=row[8],
+            message=row[9],
+            started=row[10],
+            updated=row[11],
+        )
+
+    def steps(self, name: str) -> list[Step]:
+        """All exchanges in order."""
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT task, position, phase, round, seconds, bytes_down, bytes_up, loss, examples, hospitals, "
+                "missing FROM step WHERE experiment=? ORDER BY task, position",
+                (name,),
+            ).fetchall()
+        return [
+            Step(*row[:9], hospitals=tuple(json.loads(row[9])), missing=json.loads(row[10])) for row in rows
+        ]
+
+    def confusions(self, name: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        """The hospitals' names and their counts.
+
+        Returns:
+            hospitals: sorted names, length H.
+            counts: (T, H, C, C): after task, hospital, true class, predicted class; T tasks evaluated so far.
+        """
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT after_task, hospital, class, predicted, scans FROM confusion WHERE experiment=?",
+                (name,),
+            ).fetchall()
+        hospitals = tuple(sorted({row[1] for row in rows}))
+        tasks = max((row[0] for row in rows), default=-1) + 1
+        classes = max((max(row[2], row[3]) for row in rows), default=-1) + 1
+        counts = np.zeros((tasks, len(hospitals), classes, classes), np.int64)
+        for after, hospital, true, predicted, scans in rows:
+            counts[after, hospitals.index(hospital), true, predicted] = scans
+        return hospitals, counts
+
+    def scores(self, name: str, after_task: int) -> dict[str, dict[str, npt.NDArray[np.int64]]]:
+        """Histogram counts after a task, summed over hospitals, by kind of score and kind of scans."""
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT kind, scans, counts FROM score WHERE experiment=? AND after_task=? ORDER BY kind, scans",
+                (name, after_task),
+            ).fetchall()
+        summed: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
+        for kind, scans, counts in rows:
+            groups = summed.setdefault(kind, {})
+            groups[scans] = groups.get(scans, 0) + np.array(json.loads(counts), np.int64)
+        return summed
+
+    def storage(self, name: str) -> list[tuple[int, str, str, int]]:
+        """Rows of (after task, hospital, item, amount)."""
+        with self._connection() as db:
+            return list(
+                db.execute(
+                    "SELECT after_task, hospital, item, amount FROM storage WHERE experiment=? "
+                    "ORDER BY after_task, hospital, item",
+                    (name,),
+                )
+            )
+
+    def last_audit(self) -> Audit | None:
+        """The latest audit, or None when there was none."""
+        with self._connection() as db:
+            row = db.execute("SELECT made, passed, report FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        return None if row is None else Audit(row[0], bool(row[1]), json.loads(row[2]))
