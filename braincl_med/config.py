@@ -69,9 +69,7 @@ class StreamConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name == "medmnist" and not self.sets:
-            raise ValueError(
-                "stream-name 'medmnist' needs stream-sets, for example [bloodmnist, breastmnist]"
-            )
+            raise ValueError("stream-name 'medmnist' needs stream-sets, for example [bloodmnist, breastmnist]")
         if self.name == "tasks" and not self.tasks:
             raise ValueError("stream-name 'tasks' needs stream tasks, each with a name and classes")
         if self.sets and self.name != "medmnist":
@@ -97,9 +95,7 @@ class FederationConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.least > self.hospitals:
-            raise ValueError(
-                f"federation-quorum {self.quorum} is above federation-hospitals {self.hospitals}"
-            )
+            raise ValueError(f"federation-quorum {self.quorum} is above federation-hospitals {self.hospitals}")
         return self
 
 

@@ -20,7 +20,8 @@ def class_accuracies(confusion: Counts) -> Figures:
     """
     scans = confusion.sum(-1)
     correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return np.divide(correct, scans, out=np.full(scans.shape, np.nan), where=scans > 0)
+    accuracies: Figures = np.divide(correct, scans, out=np.full(scans.shape, np.nan), where=scans > 0)
+    return accuracies
 
 
 def accuracy_matrix(confusions: Counts, tasks: Sequence[range]) -> Figures:

@@ -153,9 +153,7 @@ class RunStore:
                 yield db
         except sqlite3.OperationalError as error:
             if "full" in str(error) or "I/O" in str(error):
-                raise RecordsError(
-                    f"the disk is full: '{STORE_NAME}' could not be written ({error})"
-                ) from error
+                raise RecordsError(f"the disk is full: '{STORE_NAME}' could not be written ({error})") from error
             raise RecordsError(f"'{STORE_NAME}' cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise RecordsError(f"'{STORE_NAME}' is damaged or no run store: {error}") from error
@@ -274,9 +272,7 @@ class RunStore:
     def record_audit(self, passed: bool, report: Mapping[str, Any]) -> None:
         """Keep an audit's report."""
         with self._connection() as db:
-            db.execute(
-                "INSERT INTO audit (made, passed, report) VALUES (?,?,?)", (now(), passed, json.dumps(report))
-            )
+            db.execute("INSERT INTO audit (made, passed, report) VALUES (?,?,?)", (now(), passed, json.dumps(report)))
 
     # What everybody reads.
 
@@ -320,9 +316,7 @@ class RunStore:
                 "missing FROM step WHERE experiment=? ORDER BY task, position",
                 (name,),
             ).fetchall()
-        return [
-            Step(*row[:9], hospitals=tuple(json.loads(row[9])), missing=json.loads(row[10])) for row in rows
-        ]
+        return [Step(*row[:9], tuple(json.loads(row[9])), json.loads(row[10])) for row in rows]
 
     def confusions(self, name: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
         """The hospitals' names and their counts.

@@ -100,9 +100,7 @@ class Scans:
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
-            raise ValueError(
-                f"images are {self.images.dtype} {self.images.shape}, expected uint8 (n, h, w, 3)"
-            )
+            raise ValueError(f"images are {self.images.dtype} {self.images.shape}, expected uint8 (n, h, w, 3)")
         if self.labels.shape != self.images.shape[:1]:
             raise ValueError(f"{len(self.images)} images but labels of shape {self.labels.shape}")
 
