@@ -120,7 +120,8 @@ class MemoryConfig(Section):
 
     recipe: Literal["default", "paper"] = "default"
     preset: Literal["small", "paper"] = "small"
-    components: int = Field(default=192, ge=0)
+    hidden_channels: int | None = Field(default=None, ge=1, le=1024)
+    components: int = Field(default=192, ge=0, le=4096)
     step: float = Field(default=0.35, gt=0)
     down_samplings: int = Field(default=5, ge=2, le=6)
     quantisation: Literal["mixed", "noise"] = "mixed"
@@ -136,7 +137,8 @@ class MemoryConfig(Section):
     @classmethod
     def _fill_in_recipe(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and data.get("recipe") == "paper":
-            return {**PAPER_RECIPE, **data}
+            aliases = {name: field.alias for name, field in cls.model_fields.items()}
+            return {**PAPER_RECIPE, **{aliases.get(key) or key: value for key, value in data.items()}}
         return data
 
 

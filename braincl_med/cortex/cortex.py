@@ -1,0 +1,121 @@
+"""The cortex: torchvision's ResNet-18 as the backbone, and a linear classifier with a row for every class seen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from braincl_med.config import CortexConfig
+
+FEATURES = 512
+GROUPS = 32
+BATCH = 256
+Weights = dict[str, Tensor]
+
+
+class Cortex(nn.Module):
+    """A backbone f and a classifier c; `forward` gives the logits c(f(x)).
+
+    Args:
+        classes: rows of the classifier.
+        config: `3x3` replaces the stem by one 3×3 convolution of stride 1 (or 2: `3x3-stride2`) without max-pooling,
+            for scans of 28 px; `group` replaces batch by group normalisation.
+    """
+
+    def __init__(self, classes: int, config: CortexConfig) -> None:
+        super().__init__()
+        norm = partial(nn.GroupNorm, GROUPS) if config.norm == "group" else nn.BatchNorm2d
+        self.backbone = resnet18(weights=None, norm_layer=norm)
+        self.backbone.fc = nn.Identity()
+        if config.stem != "imagenet":
+            stride = 2 if config.stem == "3x3-stride2" else 1
+            self.backbone.conv1 = nn.Conv2d(3, 64, 3, stride=stride, padding=1, bias=False)
+            self.backbone.maxpool = nn.Identity()
+            nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.classifier = nn.Linear(FEATURES, classes)
+        new_rows(self.classifier, 0)
+        self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def features(self, scans: Tensor) -> Tensor:
+        """(B, 512) features of scans (B, 3, H, W) in [0, 1]."""
+        scans = ((scans - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(scans.device.type, self.precision, enabled=self.precision != torch.float32):
+            features: Tensor = self.backbone(scans)
+        return features.float()
+
+    def forward(self, scans: Tensor) -> Tensor:
+        """(B, classes) logits of scans (B, 3, H, W) in [0, 1]."""
+        logits: Tensor = self.classifier(self.features(scans))
+        return logits
+
+    def widen(self, classes: int) -> None:
+        """Give the classifier rows up to `classes`, keeping the old ones; new rows are Kaiming uniform, bias 0.
+
+        Raises:
+            ValueError: it has more rows than that.
+        """
+        old = self.classifier
+        if classes < old.out_features:
+            raise ValueError(f"the classifier has {old.out_features} rows, it cannot shrink to {classes}")
+        self.classifier = nn.Linear(FEATURES, classes)
+        new_rows(self.classifier, old.out_features)
+        with torch.no_grad():
+            self.classifier.weight[: old.out_features] = old.weight
+            self.classifier.bias[: old.out_features] = old.bias
+
+    def weights(self) -> Weights:
+        """A copy of all tensors by name."""
+        return {name: tensor.detach().clone().contiguous() for name, tensor in self.state_dict().items()}
+
+    @staticmethod
+    def of(weights: Weights, config: CortexConfig) -> "Cortex":
+        """The cortex with these weights; the classifier's width is taken from them."""
+        cortex = Cortex(len(weights["classifier.bias"]), config)
+        cortex.load_state_dict(weights)
+        return cortex
+
+
+@torch.no_grad()
+def new_rows(classifier: nn.Linear, start: int) -> None:
+    """Initialise the rows from `start` on: Kaiming uniform weights, zero bias."""
+    if start < classifier.out_features:
+        nn.init.kaiming_uniform_(classifier.weight[start:], a=5**0.5)
+        classifier.bias[start:] = 0
+
+
+def scans_to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Scans (n, h, w, 3) uint8 as (n, 3, h, w) float in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+
+
+@contextmanager
+def evaluating(cortex: Cortex) -> Iterator[None]:
+    """Frozen statistics and no gradients inside; the former mode afterwards."""
+    mode = cortex.training
+    cortex.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        cortex.train(mode)
+
+
+def extract_features(cortex: Cortex, images: npt.NDArray[np.uint8]) -> Tensor:
+    """(n, 512) features of scans (n, h, w, 3), statistics frozen, in batches."""
+    with evaluating(cortex):
+        parts = [cortex.features(scans_to_tensor(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
+    return torch.cat(parts) if parts else torch.zeros(0, FEATURES)
+
+
+def predict(cortex: Cortex, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(n, classes) logits of scans (n, h, w, 3), statistics frozen, in batches."""
+    features = extract_features(cortex, images)
+    with evaluating(cortex):
+        logits: npt.NDArray[np.float32] = cortex.classifier(features).numpy()
+    return logits

@@ -1,0 +1,1 @@
+"""The hippocampus: scans become cues, cues become scans again."""

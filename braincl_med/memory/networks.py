@@ -1,0 +1,195 @@
+"""Pattern separation and pattern completion.
+
+    scan x ──► pattern separation S ──► z ──round──► cue q ──► pattern completion G ──► recall x̂
+               strided convolutions                             transposed convolutions
+             + linear path A (x − mean)                       + linear path B q + mean
+
+Without the linear path (`components: 0`) and with four down-samplings these are the paper's networks. With it they
+start as a quantised principal component analysis of the task's scans (one block a cue cell), and the convolutions,
+whose last layer starts at zero, learn what a linear map cannot say.
+"""
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from braincl_med.errors import VaultError
+
+KERNEL = 5
+WIDTHS = {"paper": (128, 192), "small": (32, 48)}
+"""Channels N of the hidden layers and M of the cue, by preset."""
+
+
+@dataclass(frozen=True)
+class MemoryShape:
+    """All that must be known to build the networks of a task.
+
+    Attributes:
+        channels: 3, or 1 when all scans are grey and only one channel is kept.
+        height, width: pixels of a scan.
+        cue_channels: M, channels of the cue.
+        hidden_channels: N, channels of the hidden layers.
+        down_samplings: how many times the resolution is halved.
+        linear: whether there is a linear path.
+    """
+
+    channels: int
+    height: int
+    width: int
+    cue_channels: int
+    hidden_channels: int
+    down_samplings: int
+    linear: bool
+
+    def __post_init__(self) -> None:
+        limits = {
+            "channels": (1, 3),
+            "height": (8, 1024),
+            "width": (8, 1024),
+            "cue_channels": (1, 4096),
+            "hidden_channels": (1, 1024),
+            "down_samplings": (2, 6),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise VaultError(f"memory shape: {name} is {value!r}, expected {low} to {high}")
+        if self.channels == 2:
+            raise VaultError("memory shape: channels is 2, expected 1 or 3")
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Pixels that one cell of the cue stands for in the linear path."""
+        cell = 2**self.down_samplings
+        return min(cell, self.height), min(cell, self.width)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the cue."""
+        cell = 2**self.down_samplings
+        return -(-self.height // cell), -(-self.width // cell)
+
+    @property
+    def cue(self) -> tuple[int, int, int]:
+        """The shape (M, rows, columns) of one cue."""
+        return (self.cue_channels, *self.grid)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape as it stands in a cue file's header."""
+        return asdict(self)
+
+
+def pad(scans: Tensor, size: tuple[int, int]) -> Tensor:
+    """Extend (B, C, H, W) by reflection at the bottom and right to (B, C, *size)."""
+    rows, columns = size[0] - scans.shape[-2], size[1] - scans.shape[-1]
+    if rows == 0 and columns == 0:
+        return scans
+    mode = "reflect" if rows < scans.shape[-2] and columns < scans.shape[-1] else "replicate"
+    return functional.pad(scans, (0, columns, 0, rows), mode=mode)
+
+
+class PatternSeparation(nn.Module):
+    """S: (B, C, H, W) scans in [0, 1] to (B, M, rows, columns) real-valued cues z. Deleted once a task is encoded."""
+
+    def __init__(self, shape: MemoryShape) -> None:
+        super().__init__()
+        self.shape = shape
+        widths = [shape.channels, *[shape.hidden_channels] * (shape.down_samplings - 1), shape.cue_channels]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, KERNEL, stride=2, padding=KERNEL // 2), nn.ReLU()]
+        self.convolutions = nn.Sequential(*layers[:-1])
+        self.analysis = (
+            nn.Conv2d(shape.channels, shape.cue_channels, shape.block, stride=shape.block) if shape.linear else None
+        )
+
+    def forward(self, scans: Tensor) -> Tensor:
+        """Real-valued cues z of a batch of scans."""
+        cell = 2**self.shape.down_samplings
+        rows, columns = self.shape.grid
+        cues: Tensor = self.convolutions(pad(scans, (rows * cell, columns * cell)))
+        if self.analysis is not None:
+            height, width = self.shape.block
+            cues = cues + self.analysis(pad(scans, (rows * height, columns * width)))
+        return cues
+
+
+class PatternCompletion(nn.Module):
+    """G: (B, M, rows, columns) cues to (B, C, H, W) recalled scans. Kept for good beside a task's cues."""
+
+    def __init__(self, shape: MemoryShape) -> None:
+        super().__init__()
+        self.shape = shape
+        widths = [shape.cue_channels, *[shape.hidden_channels] * (shape.down_samplings - 1), shape.channels]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(before, after, KERNEL, stride=2, padding=KERNEL // 2, output_padding=1),
+                nn.ReLU(),
+            ]
+        self.convolutions = nn.Sequential(*layers[:-1])
+        self.synthesis: nn.ConvTranspose2d | None = None
+        if shape.linear:
+            self.synthesis = nn.ConvTranspose2d(
+                shape.cue_channels, shape.channels, shape.block, stride=shape.block, bias=False
+            )
+            self.mean = nn.Parameter(torch.zeros(shape.channels, *shape.block))
+
+    def forward(self, cues: Tensor) -> Tensor:
+        """Recalls x̂ of a batch of cues, not yet clamped to [0, 1]."""
+        height, width = self.shape.height, self.shape.width
+        scans: Tensor = self.convolutions(cues)[..., :height, :width]
+        if self.synthesis is not None:
+            linear = self.synthesis(cues) + self.mean.repeat(1, *self.shape.grid)
+            scans = scans + linear[..., :height, :width]
+        return scans
+
+
+@torch.no_grad()
+def start_from_principal_components(
+    separation: PatternSeparation, completion: PatternCompletion, mean: Tensor, basis: Tensor, step: float
+) -> None:
+    """Make both networks compute a principal component analysis with quantiser step `step`.
+
+    Args:
+        separation: with a linear path.
+        completion: with a linear path.
+        mean: (C · height · width of a block) mean block.
+        basis: (M, C · height · width of a block), orthonormal rows.
+        step: Δ in pixel units; a cue's unit is one step.
+    """
+    if separation.analysis is None or completion.synthesis is None:
+        raise ValueError("both networks need a linear path to start from principal components")
+    shape = separation.shape
+    block = (shape.cue_channels, shape.channels, *shape.block)
+    assert separation.analysis.bias is not None
+    separation.analysis.weight.copy_((basis / step).reshape(block))
+    separation.analysis.bias.copy_(-(basis @ mean) / step)
+    completion.synthesis.weight.copy_((basis * step).reshape(block))
+    completion.mean.copy_(mean.reshape(completion.mean.shape))
+    for network in (separation.convolutions, completion.convolutions):
+        last = network[-1]
+        assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
+        for parameter in last.parameters():
+            parameter.zero_()
+
+
+def principal_components(scans: Tensor, shape: MemoryShape, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean and the leading principal components of the blocks of (n, C, H, W) scans in [0, 1].
+
+    Returns:
+        mean (d), basis (at most count, d) with orthonormal rows, and standard deviations along them,
+        with d = C · height · width of a block.
+    """
+    height, width = shape.block
+    rows, columns = shape.grid
+    padded = pad(scans, (rows * height, columns * width))
+    blocks = functional.unfold(padded, shape.block, stride=shape.block).transpose(1, 2).flatten(0, 1)
+    mean = blocks.mean(0)
+    _, deviations, basis = torch.linalg.svd(blocks - mean, full_matrices=False)
+    kept = min(count, max(1, len(blocks) - 1), basis.shape[0])
+    return mean, basis[:kept], deviations[:kept] / max(1, len(blocks) - 1) ** 0.5

@@ -1,0 +1,1 @@
+"""Wake, select, sleep: one function each, from scans and a cortex to an update."""

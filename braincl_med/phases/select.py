@@ -1,0 +1,67 @@
+"""Select: which recalled samples of a class move to long-term memory (eq. 5 and 6)."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Features = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+
+
+def select(
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    count: int,
+    rule: Literal["nearest", "herding", "random"],
+    seed: int,
+) -> dict[int, Positions]:
+    """Choose at most `count` samples of each class.
+
+    Args:
+        features: (n, d) features f(x̂) of recalled samples.
+        labels: (n,) class numbers; the samples of a class stand in the order of its shard.
+        count: k, samples to keep of each class.
+        rule: `nearest` to the class mean (the paper), `herding` (iCaRL, Rebuffi et al. 2017, alg. 4), or `random`.
+        seed: of the random rule.
+
+    Returns:
+        For each class the kept positions among the class's samples, ascending.
+    """
+    chosen: dict[int, Positions] = {}
+    for label in np.unique(labels).tolist():
+        mine = features[labels == label].astype(np.float64)
+        if len(mine) <= count:
+            order = np.arange(len(mine))
+        elif rule == "nearest":
+            order = nearest_to_mean(mine)
+        elif rule == "herding":
+            order = herding(mine, count)
+        else:
+            order = np.random.default_rng([seed, label]).permutation(len(mine))
+        chosen[label] = np.sort(order[:count]).astype(np.int64)
+    return chosen
+
+
+def nearest_to_mean(features: npt.NDArray[np.float64]) -> Positions:
+    """All positions of (n, d) features, the nearest to their mean first (eq. 6)."""
+    distances = np.linalg.norm(features - features.mean(0), axis=1)
+    return np.argsort(distances, kind="stable").astype(np.int64)
+
+
+def herding(features: npt.NDArray[np.float64], count: int) -> Positions:
+    """`count` positions of (n, d) features, each chosen so that the running mean stays nearest to the class mean.
+
+    The features are normalised first, as iCaRL does.
+    """
+    units = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    mean, total = units.mean(0), np.zeros(units.shape[1])
+    left = np.ones(len(units), bool)
+    order = np.empty(count, np.int64)
+    for i in range(count):
+        distances = np.linalg.norm(mean - (total + units) / (i + 1), axis=1)
+        distances[~left] = np.inf
+        order[i] = np.argmin(distances)
+        left[order[i]] = False
+        total += units[order[i]]
+    return order

@@ -1,0 +1,118 @@
+"""Sleep: the whole network is trained on samples recalled from long-term memory, all tasks mixed."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from braincl_med.config import SleepConfig
+from braincl_med.cortex.cortex import Cortex, scans_to_tensor
+from braincl_med.streams.tasks import Scans
+
+MILESTONES = (1 / 3, 2 / 3)
+DECAY = 0.1
+WARM_UP = 0.05
+FINAL_SHARE = 0.01
+Progress = Callable[[int, int, float], None]
+"""Called after each epoch with epoch, epochs of this round, and mean loss."""
+
+
+def learning_rate(config: SleepConfig, progress: float) -> float:
+    """The learning rate at `progress` in [0, 1) through the whole sleep phase, all rounds together.
+
+    `steps`: ×0.1 at one third and at two thirds (the paper's epochs 20 and 40 of 60). `cosine`: a linear warm-up over
+    the first 5 %, then a cosine down to 1 % of the initial rate.
+    """
+    if config.schedule == "steps":
+        return config.learning_rate * DECAY ** sum(progress >= m for m in MILESTONES)
+    if progress < WARM_UP:
+        return config.learning_rate * (progress + 1e-3) / (WARM_UP + 1e-3)
+    turn = (progress - WARM_UP) / (1 - WARM_UP)
+    return config.learning_rate * (FINAL_SHARE + (1 - FINAL_SHARE) * (1 + math.cos(math.pi * turn)) / 2)
+
+
+def epochs_of_round(config: SleepConfig, number: int) -> tuple[int, int]:
+    """The first epoch and the number of epochs of round `number`; all rounds together make `epochs`."""
+    starts = [config.epochs * r // config.rounds for r in range(config.rounds + 1)]
+    return starts[number], starts[number + 1] - starts[number]
+
+
+def sleep(
+    cortex: Cortex,
+    recalled: Scans,
+    config: SleepConfig,
+    round_number: int,
+    seed: int,
+    dithering: float,
+    progress: Progress | None = None,
+) -> float:
+    """Train the whole network with cross-entropy for one round's share of the epochs.
+
+    Args:
+        cortex: changed in place.
+        recalled: samples of all tasks; at least one.
+        config: schedule and augmentation.
+        round_number: from 0; decides the epochs' place in the schedule.
+        seed: of order and augmentation.
+        dithering: each training scan gets Gaussian noise of a random standard deviation up to this (pixels in
+            [0, 1]), which hides how much smoother a recall is than a raw scan; 0 for raw scans.
+        progress: called after each epoch.
+
+    Returns:
+        The mean cross-entropy of the last epoch.
+    """
+    torch.manual_seed(seed)
+    cortex.train()
+    labels = torch.from_numpy(recalled.labels)
+    optimiser = torch.optim.SGD(
+        cortex.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    first, epochs = epochs_of_round(config, round_number)
+    batches = _batches(len(labels), config.batch_size)
+    loss_sum = 0.0
+    for epoch in range(epochs):
+        loss_sum = 0.0
+        order = torch.randperm(len(labels))
+        for number, place in enumerate(batches):
+            chosen = order[place]
+            rate = learning_rate(config, (first + epoch + number / len(batches)) / config.epochs)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            scans = augment(scans_to_tensor(recalled.images[chosen.numpy()]), config, dithering)
+            loss = functional.cross_entropy(cortex(scans), labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            loss_sum += loss.item() * len(chosen)
+        if progress is not None:
+            progress(epoch + 1, epochs, loss_sum / len(labels))
+    return loss_sum / len(labels)
+
+
+def _batches(samples: int, size: int) -> list[slice]:
+    """Batches of nearly equal size, at most `size`: a last batch of one scan would break batch normalisation."""
+    count = -(-samples // size)
+    edges = np.linspace(0, samples, count + 1).round().astype(int).tolist()
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def augment(scans: Tensor, config: SleepConfig, dithering: float) -> Tensor:
+    """Random crop after reflection padding, random horizontal flip and dithering of scans (B, 3, H, W) in [0, 1]."""
+    count, _, height, width = scans.shape
+    if config.crop_padding:
+        pad = config.crop_padding
+        padded = functional.pad(scans, (pad,) * 4, mode="reflect")
+        tops = torch.randint(0, 2 * pad + 1, (count, 1)) + torch.arange(height)
+        lefts = torch.randint(0, 2 * pad + 1, (count, 1)) + torch.arange(width)
+        samples = torch.arange(count)[:, None, None]
+        scans = padded.permute(0, 2, 3, 1)[samples, tops[:, :, None], lefts[:, None, :]].permute(0, 3, 1, 2)
+    if config.flip:
+        flipped = torch.rand(count, 1, 1, 1) < 0.5
+        scans = torch.where(flipped, scans.flip(-1), scans)
+    if dithering:
+        scans = scans + torch.randn_like(scans) * torch.rand(count, 1, 1, 1) * dithering
+    return scans

@@ -1,0 +1,233 @@
+"""The cue file: all that one hospital keeps of one task. The format is described in docs/cue-format.md.
+
+    0   magic "BRAINCUE"     8 bytes
+    8   version (1)          u16
+    10  reserved, zero       u16
+    12  header length        u32     at most 1 MiB
+    16  tables length        u64     at most 64 MiB
+    24  completion length    u64     at most 256 MiB
+    32  payload length       u64     at most 64 GiB
+    40  header (JSON) · tables · completion network (safetensors, fp16) · payload (u32 words, shard after shard)
+    end SHA-256 of everything before it, 32 bytes
+
+All integers are little-endian. Lengths must add up to the file's size exactly: no holes, no overlaps, nothing behind.
+"""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from braincl_med.errors import VaultError
+from braincl_med.files import canonical_json
+from braincl_med.memory.coding import Cues, FrequencyTables, decode, encode, shard_slices
+from braincl_med.memory.networks import MemoryShape, PatternCompletion
+
+MAGIC = b"BRAINCUE"
+VERSION = 1
+FIXED = struct.Struct("<8sHHIQQQ")
+CHECKSUM = 32
+LIMITS = {"header": 2**20, "tables": 2**26, "completion": 2**28, "payload": 2**36}
+CODER = f"constriction {version('constriction')}"
+
+
+class Shard(BaseModel):
+    """One class's cues in the payload.
+
+    Attributes:
+        label: the class number.
+        dataset_label: `dataset/label` of the class, so that a file explains itself.
+        records: how many cues.
+        words: how many 32-bit words.
+        ordinals: each record's place in the order in which the task was encoded; empty when no record was left out
+            (then the records stand in that order).
+        recall_error: root mean squared error of this class's recalls when they were encoded, pixels in [0, 1].
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: int = Field(ge=0, lt=2**16)
+    dataset_label: str = Field(max_length=200)
+    records: int = Field(ge=0, lt=2**32)
+    words: int = Field(ge=0, lt=2**34)
+    ordinals: tuple[int, ...] = ()
+    recall_error: float = Field(ge=0, le=1)
+
+
+class Header(BaseModel):
+    """What a cue file says of itself.
+
+    Attributes:
+        experiment, task, task_name: which memory this is.
+        memory: working or long-term.
+        key: SHA-256 of all that decided the cues (seed, classes, memory settings, share).
+        coder: the library and version that coded the payload.
+        shape: of the completion network.
+        shards: one a class, in the payload's order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: str = Field(max_length=64)
+    task: int = Field(ge=0, lt=2**16)
+    task_name: str = Field(max_length=64)
+    memory: str = Field(pattern="^(working|long-term)$")
+    key: str = Field(max_length=64)
+    coder: str = Field(max_length=64)
+    shape: dict[str, Any]
+    shards: tuple[Shard, ...] = Field(max_length=4096)
+
+
+@dataclass(frozen=True)
+class CueFile:
+    """A task's memory, checked: everything but the decoded cues."""
+
+    header: Header
+    shape: MemoryShape
+    tables: FrequencyTables
+    completion: bytes
+    payload: bytes
+
+    @staticmethod
+    def pack(header: Header, cues: dict[int, Cues], tables: FrequencyTables, completion: bytes) -> "CueFile":
+        """Code each class's cues under `tables`; fills in the shards' words.
+
+        Args:
+            header: its shards name class, records and ordinals; `words` is set here.
+            cues: class number to (records, M, rows, columns).
+            tables: of the whole task.
+            completion: the completion network as safetensors bytes.
+        """
+        words = [encode(cues[shard.label], tables) for shard in header.shards]
+        shards = tuple(
+            shard.model_copy(update={"words": len(w)}) for shard, w in zip(header.shards, words, strict=True)
+        )
+        payload = b"".join(w.astype("<u4").tobytes() for w in words)
+        header = header.model_copy(update={"shards": shards})
+        return CueFile(header, MemoryShape(**header.shape), tables, completion, payload)
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes, checksum included; the same memory always gives the same bytes."""
+        header = canonical_json(self.header.model_dump(mode="json"))
+        tables = self.tables.to_bytes()
+        fixed = FIXED.pack(MAGIC, VERSION, 0, len(header), len(tables), len(self.completion), len(self.payload))
+        body = b"".join([fixed, header, tables, self.completion, self.payload])
+        return body + hashlib.sha256(body).digest()
+
+    @staticmethod
+    def from_bytes(content: bytes) -> "CueFile":
+        """Read and check a cue file; nothing is decoded before every check has passed.
+
+        Raises:
+            VaultError: says what was seen, what was expected, in one sentence.
+        """
+        if len(content) < FIXED.size + CHECKSUM:
+            raise VaultError(f"the file has {len(content)} bytes, a cue file has at least {FIXED.size + CHECKSUM}")
+        magic, number, reserved, *lengths = FIXED.unpack_from(content)
+        if magic != MAGIC:
+            raise VaultError(f"the file begins with {magic!r}, a cue file with {MAGIC!r}")
+        if number != VERSION or reserved != 0:
+            raise VaultError(f"the file has version {number}, this program reads version {VERSION}: update it")
+        for (name, limit), length in zip(LIMITS.items(), lengths, strict=True):
+            if length > limit:
+                raise VaultError(f"the {name} claims {length:,} bytes, at most {limit:,} are allowed")
+        expected = FIXED.size + sum(lengths) + CHECKSUM
+        if len(content) != expected:
+            raise VaultError(f"the file has {len(content):,} bytes, its lengths add up to {expected:,}")
+        if hashlib.sha256(content[:-CHECKSUM]).digest() != content[-CHECKSUM:]:
+            raise VaultError("the checksum does not match: the file was changed or damaged after it was written")
+        parts = [content[FIXED.size :][s] for s in shard_slices(list(lengths))]
+        header = _header(parts[0])
+        shape = _shape(header)
+        file = CueFile(header, shape, FrequencyTables.from_bytes(parts[1], shape.cue_channels), parts[2], parts[3])
+        file._check_shards()
+        return file
+
+    def _check_shards(self) -> None:
+        words = sum(shard.words for shard in self.header.shards)
+        if words * 4 != len(self.payload):
+            raise VaultError(f"the shards claim {words} words, the payload has {len(self.payload)} bytes")
+        labels = [shard.label for shard in self.header.shards]
+        if len(set(labels)) != len(labels):
+            raise VaultError(f"a class has two shards: {labels}")
+        for shard in self.header.shards:
+            if shard.ordinals and len(shard.ordinals) != shard.records:
+                raise VaultError(
+                    f"class {shard.label} has {shard.records} records but {len(shard.ordinals)} ordinals"
+                )
+
+    @property
+    def records(self) -> int:
+        """How many cues the file holds."""
+        return sum(shard.records for shard in self.header.shards)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by item; they add up to the file's size."""
+        header = len(canonical_json(self.header.model_dump(mode="json")))
+        return {
+            "cues": len(self.payload),
+            "tables": len(self.tables.to_bytes()),
+            "completion": len(self.completion),
+            "index": FIXED.size + header + CHECKSUM,
+        }
+
+    def cues(self, label: int) -> Cues:
+        """Decode one class alone: (records, M, rows, columns).
+
+        Raises:
+            VaultError: the file holds no such class.
+        """
+        slices = shard_slices([shard.words * 4 for shard in self.header.shards])
+        for shard, place in zip(self.header.shards, slices, strict=True):
+            if shard.label == label:
+                words = np.frombuffer(self.payload[place], "<u4").astype(np.uint32)
+                return decode(words, self.tables, shard.records, self.shape.cue)
+        raise VaultError(f"class {label} is not in this file, it holds {[s.label for s in self.header.shards]}")
+
+    def network(self) -> PatternCompletion:
+        """The completion network, in single precision.
+
+        Raises:
+            VaultError: its tensors are not those that the header's shape asks for, or not finite.
+        """
+        completion = PatternCompletion(self.shape)
+        try:
+            tensors = load_tensors(self.completion)
+            completion.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (SafetensorError, RuntimeError, ValueError) as error:
+            raise VaultError("the completion network does not fit the shape in the header") from error
+        if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+            raise VaultError("the completion network holds numbers that are not finite")
+        return completion.eval()
+
+
+def completion_bytes(completion: PatternCompletion) -> bytes:
+    """A completion network as safetensors in half precision."""
+    return save_tensors({name: t.half().contiguous() for name, t in completion.state_dict().items()})
+
+
+def _header(content: bytes) -> Header:
+    try:
+        return Header.model_validate(json.loads(content))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise VaultError(f"the header's '{place}' is refused: {problem['msg']}") from None
+    except (ValueError, RecursionError):
+        raise VaultError("the header is not JSON") from None
+
+
+def _shape(header: Header) -> MemoryShape:
+    try:
+        return MemoryShape(**header.shape)
+    except TypeError:
+        raise VaultError(f"the header's shape has keys {sorted(header.shape)}") from None
