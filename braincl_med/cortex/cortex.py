@@ -40,7 +40,7 @@ class Cortex(nn.Module):
         self.classifier = nn.Linear(FEATURES, classes)
         new_rows(self.classifier, 0)
         self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def features(self, scans: Tensor) -> Tensor:
         """(B, 512) features of scans (B, 3, H, W) in [0, 1]."""

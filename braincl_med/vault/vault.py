@@ -210,10 +210,15 @@ class Vault:
 
     def _clear(self, committed: set[str]) -> None:
         """Delete what interrupted writes left, and memories that a newer one has replaced."""
-        for path in self.folder.iterdir():
-            if path.name.endswith(PARTIAL_SUFFIX) or (CUE_NAME.match(path.name) and path.name not in committed):
-                path.unlink()
-        sync_folder(self.folder)
+        remains = [
+            path
+            for path in self.folder.iterdir()
+            if path.name.endswith(PARTIAL_SUFFIX) or (CUE_NAME.match(path.name) and path.name not in committed)
+        ]
+        for path in remains:
+            path.unlink()
+        if remains:
+            sync_folder(self.folder)
 
     @contextmanager
     def _writing(self) -> Iterator[Manifest]:

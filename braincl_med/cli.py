@@ -1,0 +1,126 @@
+"""`braincl …`: run experiments, read their results, add diagnoses, audit vaults, open the dashboard."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from braincl_med.config import ExperimentConfig, load_experiment
+from braincl_med.errors import BrainclError
+
+app = typer.Typer(
+    help="Hospitals learn new diagnoses together, one after another, without handing over or keeping their scans.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+tasks_app = typer.Typer(help="The diagnoses of an experiment.", no_args_is_help=True)
+app.add_typer(tasks_app, name="tasks")
+
+StateOption = Annotated[
+    Path | None, typer.Option("--state", help="State root (default: $BRAINCL_STATE, else ~/.braincl).")
+]
+OverrideOption = Annotated[
+    list[str] | None, typer.Option("--set", "-c", help="Override a key: -c sleep-epochs=6. May be repeated.")
+]
+
+
+def main() -> None:
+    """Entry point: errors meant for a person become one sentence on standard error and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        app()
+    except BrainclError as error:
+        typer.echo(f"braincl: {error}", err=True)
+        sys.exit(1)
+
+
+def _load(config: str, override: list[str] | None, state: Path | None) -> ExperimentConfig:
+    pairs = dict(item.partition("=")[::2] for item in override or [])
+    if state is not None:
+        pairs["state-root"] = str(state.resolve())
+    return load_experiment(config, pairs)
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged experiment.")] = "demo",
+    override: OverrideOption = None,
+    state: StateOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete this experiment's former state first.")] = False,
+    cores: Annotated[int, typer.Option(min=1, help="CPU cores of one hospital's training.")] = 2,
+) -> None:
+    """Run an experiment over simulated hospitals, from wherever it stands to its end."""
+    from braincl_med.launcher import forget_experiment, run_experiment
+
+    experiment = _load(config, override, state).model_copy(update={"resume": resume})
+    if fresh:
+        forget_experiment(experiment)
+    typer.echo(run_experiment(experiment, cores))
+
+
+@app.command()
+def results(
+    experiments: Annotated[list[str] | None, typer.Argument(help="Experiments' names; all when none.")] = None,
+    state: StateOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print accuracy, forgetting, fairness, rejection and bytes of experiments beside each other."""
+    from braincl_med.records.store import RunStore
+    from braincl_med.records.summary import as_json as to_json
+    from braincl_med.records.summary import summarise, table
+
+    store = RunStore(_state(state))
+    summaries = [summarise(store, name) for name in experiments or store.experiments()]
+    typer.echo(json.dumps([to_json(s) for s in summaries], indent=2) if as_json else table(summaries))
+
+
+@tasks_app.command("add")
+def tasks_add(
+    experiment: Annotated[str, typer.Argument(help="The finished experiment's name.")],
+    name: Annotated[str, typer.Argument(help="The new task's name.")],
+    classes: Annotated[list[str], typer.Argument(help="Its classes, as dataset/label or dataset/class name.")],
+    state: StateOption = None,
+) -> None:
+    """Append a new diagnosis to a finished experiment; the next run learns it and only it."""
+    from braincl_med.federation.extend import add_task
+
+    registry = add_task(_state(state), experiment, name, classes)
+    added = registry.tasks[-1]
+    typer.echo(f"task '{added.name}' added to '{experiment}': {', '.join(c.name for c in added.classes)}")
+    typer.echo("the next run of this experiment learns it")
+
+
+@tasks_app.command("list")
+def tasks_list(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")], state: StateOption = None
+) -> None:
+    """List an experiment's tasks, their classes, and which are learned."""
+    from braincl_med.federation.extend import existing
+
+    checkpoint = existing(_state(state), experiment)
+    for number, task in enumerate(checkpoint.registry.tasks):
+        mark = "learned" if number < checkpoint.task else "to learn"
+        typer.echo(f"{task.name} ({mark})")
+        for row, spec in zip(checkpoint.registry.numbers(number), task.classes, strict=True):
+            typer.echo(f"  {row:3d}  {spec.name}  [{spec.key}]")
+
+
+@app.command()
+def dashboard(
+    state: StateOption = None, port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None
+) -> None:
+    """Open the dashboard over the run store."""
+    import subprocess
+
+    from apps.dashboard.launch import command
+
+    raise typer.Exit(subprocess.call(command(_state(state).resolve(), port)))
+
+
+def _state(state: Path | None) -> Path:
+    return ExperimentConfig(state_root=str(state or "")).state_folder

@@ -1,0 +1,117 @@
+"""The server's checkpoint: the shared network, its class registry, and the next step of the schedule.
+
+    server/<experiment>/checkpoint.json              read first; names the weights file and its SHA-256
+                        weights-<digest>.safetensors
+
+Both files are written whole, the JSON last, so a kill at any moment leaves the former or the new checkpoint.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from braincl_med.cortex.cortex import Weights
+from braincl_med.errors import VaultError
+from braincl_med.files import canonical_json, sha256_of, write_whole
+from braincl_med.streams.tasks import Registry
+
+NAME = "checkpoint.json"
+
+
+class Checkpoint(BaseModel):
+    """Where an experiment stands.
+
+    Attributes:
+        settings: what decides the result, to refuse a resumption under another configuration.
+        registry: all tasks and the names of their classes.
+        task, position: the next step; `task` equals the number of tasks once all are learned.
+        hospitals: the names that have answered so far.
+        weights: file name of the shared network, empty before the first task.
+        sha256: of that file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["braincl-checkpoint"] = "braincl-checkpoint"
+    version: Literal[1] = 1
+    experiment: str
+    settings: dict[str, Any]
+    registry: Registry
+    task: int = 0
+    position: int = 0
+    hospitals: tuple[str, ...] = ()
+    weights: str = ""
+    sha256: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task of the registry is learned."""
+        return self.task >= len(self.registry.tasks)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a task was begun and not finished."""
+        return self.position > 0
+
+
+def folder_of(state: Path, experiment: str) -> Path:
+    """Where the server keeps an experiment's checkpoint."""
+    return state / "server" / experiment
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint in `folder`, or None when there is none.
+
+    Raises:
+        VaultError: it is damaged.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        sealed = json.loads(path.read_bytes())
+        if sha256_of(canonical_json(sealed["checkpoint"])) != sealed["sha256"]:
+            raise VaultError(f"'{NAME}' was changed or damaged: its checksum does not match")
+        return Checkpoint.model_validate(sealed["checkpoint"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise VaultError(f"'{NAME}' is not a checkpoint: {type(error).__name__}") from None
+
+
+def load_weights(folder: Path, checkpoint: Checkpoint) -> Weights:
+    """The shared network of a checkpoint.
+
+    Raises:
+        VaultError: the file is missing or not the one that the checkpoint names.
+    """
+    try:
+        content = (folder / checkpoint.weights).read_bytes()
+    except OSError:
+        raise VaultError(f"'{checkpoint.weights}' is missing beside '{NAME}'") from None
+    if sha256_of(content) != checkpoint.sha256:
+        raise VaultError(f"'{checkpoint.weights}' was changed or damaged: its checksum does not match")
+    tensors: Weights = load_tensors(content)
+    return tensors
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: Weights | None = None) -> Checkpoint:
+    """Write the checkpoint, and the network when it changed; earlier weights files are deleted afterwards.
+
+    Returns:
+        The checkpoint as written, naming its weights file.
+    """
+    if weights is not None:
+        content = save_tensors({name: tensor.contiguous() for name, tensor in weights.items()})
+        digest = sha256_of(content)
+        name = f"weights-{digest[:12]}.safetensors"
+        write_whole(folder / name, content)
+        checkpoint = checkpoint.model_copy(update={"weights": name, "sha256": digest})
+    body = checkpoint.model_dump(mode="json")
+    write_whole(folder / NAME, canonical_json({"checkpoint": body, "sha256": sha256_of(canonical_json(body))}))
+    for path in folder.glob("weights-*.safetensors"):
+        if path.name != checkpoint.weights:
+            path.unlink()
+    return checkpoint

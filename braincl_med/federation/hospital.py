@@ -1,0 +1,238 @@
+"""One hospital: its scans, its vault, and one method a phase. Knows nothing of Flower."""
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from braincl_med.config import ExperimentConfig
+from braincl_med.cortex.cortex import Cortex, extract_features, predict
+from braincl_med.errors import BrainclError, VaultError
+from braincl_med.evaluation.rejection import histogram, scores_of
+from braincl_med.federation.messages import Order, Report
+from braincl_med.files import canonical_json, sha256_of
+from braincl_med.memory.coding import FrequencyTables
+from braincl_med.memory.module import Progress, complete, fit
+from braincl_med.methods import METHODS
+from braincl_med.phases.select import select
+from braincl_med.phases.sleep import sleep
+from braincl_med.phases.wake import rows_from_class_means, wake
+from braincl_med.seeding import seed_everything, seed_for
+from braincl_med.streams.named import unknown_sets
+from braincl_med.streams.source import ScanSource
+from braincl_med.streams.tasks import Registry, Scans
+from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard, completion_bytes
+from braincl_med.vault.vault import Vault
+
+log = logging.getLogger("braincl")
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A hospital in one experiment.
+
+    Attributes:
+        name: as it appears in records, for example `site-0`.
+        config: the experiment.
+        source: its scans; training scans are read in `encode` only (and by methods to compare with).
+        vault: its memories.
+    """
+
+    name: str
+    config: ExperimentConfig
+    source: ScanSource
+    vault: Vault
+
+    def answer(self, order: Order) -> Report:
+        """Carry out one step; whatever goes wrong becomes one sentence without path or traceback."""
+        phases = {
+            "encode": self.encode,
+            "wake": self.wake,
+            "select": self.select,
+            "sleep": self.sleep,
+            "train": self.sleep,
+            "evaluate": self.evaluate,
+        }
+        try:
+            if order.phase not in phases:
+                raise BrainclError(f"unknown phase '{order.phase}', this hospital knows {', '.join(phases)}")
+            seed_everything(self._seed(order))
+            return phases[order.phase](order)
+        except BrainclError as error:
+            log.error("%s: %s failed: %s", self.name, order, error)
+            return Report(self.name, failure=str(error))
+        except MemoryError:
+            return Report(self.name, failure=f"{order.phase} needs more memory than this hospital's machine has")
+        except Exception as error:
+            log.exception("%s: %s failed", self.name, order)
+            return Report(self.name, failure=f"unexpected {type(error).__name__} in {order.phase}; see the local log")
+
+    def encode(self, order: Order) -> Report:
+        """Fit the memory module on the task's scans and commit their cues as working memory; then forget the scans.
+
+        A task that is already in the vault under the same key is not encoded again, so a repeated order is harmless.
+        """
+        key = self._memory_key(order)
+        entry = self.vault.entry(order.task)
+        if entry is not None:
+            if entry.key != key:
+                raise VaultError(
+                    f"the vault already holds task {order.task} of another experiment named '{order.experiment}': "
+                    "choose another name, or erase that memory first"
+                )
+            return Report(self.name, examples=self.vault.load_entry(entry).records)
+        scans = self.source.scans(order.registry, order.task, "train")
+        if not len(scans):
+            return Report(self.name)
+        module = fit(scans.images, self.config.memory, self._seed(order), self._progress("memory"))
+        cues = module.encode(scans.images)
+        errors = complete(module.completion, cues).astype(np.float32) - scans.images
+        labels = np.unique(scans.labels).tolist()
+        shards = tuple(
+            Shard(
+                label=label,
+                dataset_label=order.registry.classes[label].key,
+                records=int((scans.labels == label).sum()),
+                words=0,
+                recall_error=float(np.sqrt(np.mean((errors[scans.labels == label] / 255) ** 2))),
+            )
+            for label in labels
+        )
+        header = Header(
+            experiment=order.experiment,
+            task=order.task,
+            task_name=order.registry.tasks[order.task].name,
+            memory="working",
+            key=key,
+            coder=CODER,
+            shape=module.completion.shape.as_json(),
+            shards=shards,
+        )
+        by_class = {label: cues[scans.labels == label] for label in labels}
+        completion = completion_bytes(module.completion)
+        self.vault.remember(CueFile.pack(header, by_class, FrequencyTables.of(cues), completion))
+        return Report(self.name, examples=len(scans))
+
+    def wake(self, order: Order) -> Report:
+        """Train the classifier on the task's recalled scans; returns the classifier alone."""
+        config = self.config.wake
+        recalled = self.recalled(order.task)
+        if not len(recalled):
+            return Report(self.name)
+        cortex = Cortex.of(order.weights, self.config.cortex)
+        if config.new_rows == "class-mean" and order.round == 0:
+            rows_from_class_means(cortex, recalled, order.registry.numbers(order.task))
+        epochs = config.epochs * (order.round + 1) // config.rounds - config.epochs * order.round // config.rounds
+        loss = wake(cortex, recalled, config, epochs, self._seed(order))
+        changed = {name: t for name, t in cortex.weights().items() if name.startswith("classifier.")}
+        return Report(self.name, len(recalled), _finite(loss), weights=changed)
+
+    def select(self, order: Order) -> Report:
+        """Move the samples that represent their class best to long-term memory; empty working memory."""
+        entry = self.vault.entry(order.task)
+        if entry is None:
+            return Report(self.name)
+        if entry.memory == "working":
+            recalled = self.recalled(order.task)
+            cortex = Cortex.of(order.weights, self.config.cortex)
+            features = extract_features(cortex, recalled.images).numpy()
+            selection = self.config.selection
+            kept = select(features, recalled.labels, selection.per_class, selection.rule, self._seed(order))
+            self.vault.consolidate(order.task, kept)
+        return Report(self.name, examples=self.vault.load(order.task).records)
+
+    def sleep(self, order: Order) -> Report:
+        """Train the whole network on this hospital's samples of all tasks that the method trains on."""
+        method = METHODS[self.config.method]
+        samples = method.samples(self, order.registry, order.task)
+        # Batch statistics of a single scan mean nothing, and torch refuses them.
+        if len(samples) < 2:
+            return Report(self.name)
+        cortex = Cortex.of(order.weights, self.config.cortex)
+        dithering = self.config.sleep.dithering if method.recalls else 0.0
+        seed = self._seed(order)
+        loss = sleep(cortex, samples, self.config.sleep, order.round, seed, dithering)
+        return Report(self.name, len(samples), _finite(loss), weights=cortex.weights())
+
+    def evaluate(self, order: Order) -> Report:
+        """Count this hospital's raw test scans by true and predicted class, and their confidence scores."""
+        cortex = Cortex.of(order.weights, self.config.cortex)
+        seen = order.registry.seen(order.task)
+        confusion = np.zeros((seen, seen), np.int64)
+        groups: dict[str, list[np.ndarray[Any, Any]]] = {}
+        for task in range(len(order.registry.tasks)):
+            scans = self.source.scans(order.registry, task, "test")
+            logits = predict(cortex, scans.images)
+            if task > order.task:
+                groups.setdefault("unknown-near", []).append(logits)
+                continue
+            predicted = logits.argmax(1)
+            np.add.at(confusion, (scans.labels, predicted), 1)
+            groups.setdefault("known-correct", []).append(logits[predicted == scans.labels])
+            groups.setdefault("known-wrong", []).append(logits[predicted != scans.labels])
+        for dataset in unknown_sets(self.config.stream, order.registry):
+            images = self.source.unknown(dataset)
+            groups.setdefault("unknown-far", []).append(predict(cortex, images))
+        scores: dict[str, dict[str, list[int]]] = {}
+        for group, logits_of in groups.items():
+            for kind, values in scores_of(np.concatenate(logits_of)).items():
+                scores.setdefault(kind, {})[group] = histogram(kind, values).tolist()
+        figures = {"confusion": confusion.tolist(), "scores": scores, "storage": self.vault.sizes()}
+        return Report(self.name, examples=int(confusion.sum()), figures=figures)
+
+    def raw(self, registry: Registry, task: int) -> Scans:
+        """This hospital's raw training scans of a task; BrainCL never asks for them after `encode`."""
+        return self.source.scans(registry, task, "train")
+
+    def recalled(self, task: int) -> Scans:
+        """The recalled samples of a task, none when the vault has no memory of it; decoded once a process."""
+        entry = self.vault.entry(task)
+        if entry is None:
+            return Scans.none(self.config.stream.size)
+        return _recall(self.vault.folder, task, entry.sha256)
+
+    def _seed(self, order: Order) -> int:
+        return seed_for(self.config.seed, self.name, order.task, order.phase, order.round)
+
+    def _memory_key(self, order: Order) -> str:
+        """SHA-256 of all that decides the cues of a task at this hospital."""
+        stream = self.config.stream
+        decided_by = {
+            "seed": self.config.seed,
+            "hospital": self.name,
+            "hospitals": self.config.federation.hospitals,
+            "classes": [c.key for c in order.registry.tasks[order.task].classes],
+            "numbers": list(order.registry.numbers(order.task)),
+            "memory": self.config.memory.model_dump(mode="json"),
+            "scans": [stream.train_per_class, stream.size, stream.share, stream.alpha],
+        }
+        return sha256_of(canonical_json(decided_by))
+
+    def _progress(self, what: str) -> Progress:
+        """A progress bar on a terminal; nothing in a log."""
+        bar: Any = tqdm(desc=f"{self.name} {what}", unit="epoch", disable=None, leave=False)
+
+        def show(epoch: int, epochs: int, recall: float, bits: float) -> None:
+            bar.total = epochs
+            bar.set_postfix_str(f"recall {-10 * np.log10(max(recall, 1e-12)):.1f} dB, {bits:.2f} bits an element")
+            bar.update(epoch - bar.n)
+            if epoch == epochs:
+                bar.close()
+
+        return show
+
+
+@lru_cache(maxsize=64)
+def _recall(folder: Path, task: int, sha256: str) -> Scans:
+    """Recalled scans by the digest of their cue file: the same for a whole sleep phase, held as uint8 in memory."""
+    scans = Vault(folder).recall(task)
+    log.debug("recalled %d scans of task %d from %s", len(scans), task, sha256[:8])
+    return scans
+
+
+def _finite(loss: float) -> float | None:
+    return loss if np.isfinite(loss) else None

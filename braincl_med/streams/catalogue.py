@@ -1,0 +1,41 @@
+"""All data sets by name, whether they lie in files (MedMNIST) or are drawn by formula (phantoms)."""
+
+from braincl_med.errors import ConfigError
+from braincl_med.streams import medmnist, phantom
+from braincl_med.streams.tasks import ClassSpec
+
+
+def is_phantom(dataset: str) -> bool:
+    """Whether `dataset` needs no file."""
+    return dataset in phantom.DATASETS
+
+
+def classes_of(dataset: str) -> tuple[ClassSpec, ...]:
+    """The classes of `dataset` in the order of their labels, under the names a clinician reads.
+
+    Raises:
+        ConfigError: no such data set, or one that cannot be learned.
+    """
+    if is_phantom(dataset):
+        short, names = phantom.title(dataset), phantom.class_names(dataset)
+    elif dataset.startswith("phantom"):
+        raise ConfigError(f"there is no phantom '{dataset}'; choose from: {', '.join(phantom.DATASETS)}")
+    else:
+        names, short = medmnist.class_names(dataset), dataset.removesuffix("mnist")
+    return tuple(ClassSpec(dataset=dataset, label=i, name=f"{short}: {name}") for i, name in enumerate(names))
+
+
+def parse_class(text: str) -> ClassSpec:
+    """The class that `dataset/label` or `dataset/class name` names; capitals do not matter in a class name.
+
+    Raises:
+        ConfigError: naming what is allowed instead.
+    """
+    dataset, slash, wanted = (part.strip() for part in text.partition("/"))
+    if not slash or not wanted:
+        raise ConfigError(f"class '{text}' is not of the form dataset/label, for example bloodmnist/0")
+    for spec in classes_of(dataset):
+        if wanted.casefold() in (str(spec.label), spec.name.casefold(), spec.name.partition(": ")[2].casefold()):
+            return spec
+    allowed = "; ".join(f"{spec.label} ({spec.name.partition(': ')[2]})" for spec in classes_of(dataset))
+    raise ConfigError(f"'{dataset}' has no class '{wanted}'; it has: {allowed}")

@@ -1,0 +1,260 @@
+"""MedMNIST's two-dimensional, single-label sets: finding, checking, fetching and reading their files."""
+
+import contextlib
+import hashlib
+import math
+import os
+import socket
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from braincl_med.errors import ConfigError, DataError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Split = Literal["train", "val", "test"]
+
+SINGLE_LABEL = ("multi-class", "binary-class", "ordinal-regression")
+BLOCK = 1 << 24
+"""Bytes that are decompressed at a time: sets of 224 px do not fit into memory whole."""
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class MissingScansError(DataError):
+    """A set's file is not there (as opposed to: it is there and damaged)."""
+
+
+def flags() -> tuple[str, ...]:
+    """The sets that can be learned: two-dimensional with one label a scan."""
+    return tuple(flag for flag, facts in _everything().items() if not _why_not(flag, facts))
+
+
+def class_names(flag: str) -> tuple[str, ...]:
+    """The classes of `flag` in the order of their labels; bare numbers (RetinaMNIST) become `grade 0`.
+
+    Raises:
+        ConfigError: there is no such set, or it is not a 2D single-label one.
+    """
+    names = _facts(flag)["label"]
+    return tuple(f"grade {n}" if n.isdigit() else n for n in (names[str(i)] for i in range(len(names))))
+
+
+def ensure(
+    flag: str, size: int = 28, folder: Path | None = None, download: bool = False, allow_unofficial: bool = False
+) -> Path:
+    """The checked file of `flag` at `size` pixels a side, fetched first if it is missing and that is allowed.
+
+    It is looked for in `folder`, then in medmnist's own folder, under medmnist's own name.
+
+    Args:
+        allow_unofficial: accept a file whose MD5 is not MedMNIST's if its arrays are of the right kind.
+
+    Raises:
+        ConfigError: there is no such set, or it is not a 2D single-label one.
+        MissingScansError: the file is not there and was not, or could not be, downloaded.
+        DataError: the file is damaged, or is not what it is named after.
+    """
+    facts = _facts(flag)
+    name, suffix = file_name(flag, size), "" if size == 28 else f"_{size}"
+    expected = facts.get(f"MD5{suffix}")
+    if expected is None:
+        raise ConfigError(f"MedMNIST offers '{flag}' in no size of {size} pixels; choose 28, 64, 128 or 224")
+    path = next((place / name for place in _places(folder) if (place / name).is_file()), None)
+    if path is None:
+        if not download:
+            raise MissingScansError(
+                f"'{name}' is missing: put MedMNIST's file into the data folder (data-root), or set stream-download"
+            )
+        path = _download(flag, size, folder)
+    seen = _md5_of(path)
+    if seen != expected:
+        if not allow_unofficial:
+            raise DataError(
+                f"'{name}' is damaged or not MedMNIST's own file: its MD5 is {seen}, expected {expected}; "
+                "delete it and fetch it again, or set stream-allow-unofficial if it is meant to be another file"
+            )
+        for split in ("train", "test"):
+            _read_labels(path, flag, size, split)
+    return path
+
+
+def labels(
+    flag: str, split: Split, size: int = 28, folder: Path | None = None, allow_unofficial: bool = False
+) -> Labels:
+    """The labels (n,) of a split; the images are left alone. Errors as `ensure`, which never downloads here."""
+    path = ensure(flag, size, folder, allow_unofficial=allow_unofficial)
+    return _read_labels(path, flag, size, split)
+
+
+def load(
+    flag: str,
+    split: Split,
+    size: int = 28,
+    folder: Path | None = None,
+    allow_unofficial: bool = False,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> tuple[Images, Labels]:
+    """Scans (n, size, size, 3) uint8 and labels (n,) int64 of a split; grey scans get three equal channels.
+
+    Args:
+        rows: which scans, in which order; None means all of them in the file's order. Memory is needed
+            for these scans alone, however large the file is.
+
+    Raises:
+        DataError: as `ensure`, which never downloads here.
+    """
+    path = ensure(flag, size, folder, allow_unofficial=allow_unofficial)
+    targets = _read_labels(path, flag, size, split)
+    wanted = np.arange(len(targets)) if rows is None else rows
+    with _complaining(path.name), zipfile.ZipFile(path) as archive:
+        images = _read_rows(archive, f"{split}_images", wanted)
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=-1)
+    return images, targets[wanted]
+
+
+def file_name(flag: str, size: int) -> str:
+    """The name MedMNIST gives the file of `flag` at `size` pixels a side."""
+    return f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
+
+
+def _everything() -> dict[str, dict[str, Any]]:
+    # Imported late: medmnist pulls in scikit-learn and pandas, seconds that phantom streams need not wait.
+    from medmnist import INFO
+
+    return dict(INFO)
+
+
+def _facts(flag: str) -> dict[str, Any]:
+    everything = _everything()
+    if flag not in everything:
+        raise ConfigError(f"there is no MedMNIST set '{flag}'; choose from: {', '.join(flags())}")
+    if reason := _why_not(flag, everything[flag]):
+        raise ConfigError(f"'{flag}' cannot be learned: it {reason}; choose from: {', '.join(flags())}")
+    return everything[flag]
+
+
+def _why_not(flag: str, facts: dict[str, Any]) -> str:
+    if flag.endswith("3d"):
+        return "holds volumes, not two-dimensional scans"
+    return "" if facts["task"] in SINGLE_LABEL else f"has several labels a scan ({facts['task']})"
+
+
+def _places(folder: Path | None) -> list[Path]:
+    from medmnist.info import DEFAULT_ROOT
+
+    return [Path(place) for place in (folder, DEFAULT_ROOT) if place is not None]
+
+
+def _md5_of(path: Path) -> str:
+    with _complaining(path.name):
+        facts = path.stat()
+        return _md5_of_version(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _md5_of_version(path: Path, size: int, modified: int) -> str:
+    """MD5 of a file that is hashed again only once its size or date changes (path at 224 px: 12 GB)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _download(flag: str, size: int, folder: Path | None) -> Path:
+    """Fetch through medmnist into a folder of its own, so that a broken transfer leaves no damaged file behind."""
+    import medmnist
+
+    name = file_name(flag, size)
+    reason = "medmnist's own folder cannot be made"
+    timeout = socket.getdefaulttimeout()
+    for place in _places(folder)[:1]:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place) as partial:
+                socket.setdefaulttimeout(30)  # without it an unreachable host holds the run up for many minutes
+                fetch = getattr(medmnist, _facts(flag)["python_class"])
+                fetch(split="val", download=True, root=partial, size=size)  # val: the least to decompress
+                os.replace(Path(partial) / name, place / name)
+            return place / name
+        except Exception as error:  # medmnist turns all failures into RuntimeError, its own bugs come on top
+            reason = type(error.__context__ or error).__name__
+        finally:
+            socket.setdefaulttimeout(timeout)
+    raise MissingScansError(
+        f"'{name}' is missing and could not be downloaded ({reason}): check the connection, or fetch it from "
+        "MedMNIST's Zenodo record and put it into the data folder (data-root)"
+    ) from None
+
+
+@contextlib.contextmanager
+def _complaining(name: str) -> Iterator[None]:
+    """Turn all that a file can do wrong into one sentence without its folder."""
+    try:
+        yield
+    except UNREADABLE as error:
+        refused = isinstance(error, OSError) and error.errno is not None
+        reason = os.strerror(error.errno or 0).lower() if refused and isinstance(error, OSError) else "it is damaged"
+        raise DataError(f"'{name}' cannot be read: {reason}; delete it and fetch it again") from None
+
+
+def _read_labels(path: Path, flag: str, size: int, split: str) -> Labels:
+    """The labels of a split after a look at its arrays' kinds and shapes (not yet at the pixels)."""
+    name, count = path.name, len(class_names(flag))
+    with _complaining(name), zipfile.ZipFile(path) as archive:
+        held = set(archive.namelist())
+        for key in (f"{split}_images", f"{split}_labels"):
+            if f"{key}.npy" not in held:
+                raise DataError(f"'{name}' holds no array '{key}'; it is not a MedMNIST file")
+        with archive.open(f"{split}_images.npy") as member:
+            shape, kind = _header(member)
+        with archive.open(f"{split}_labels.npy") as member:
+            label_shape, label_kind = _header(member)
+        if kind != np.uint8 or shape[1:] not in ((size, size), (size, size, 3)):
+            raise DataError(
+                f"'{name}' holds {split} images of {kind} {shape}, expected uint8 (n, {size}, {size}[, 3])"
+            )
+        if label_kind != np.uint8 or label_shape not in ((shape[0], 1), (shape[0],)):
+            raise DataError(f"'{name}' holds {split} labels of {label_kind} {label_shape} for {shape[0]} images")
+        targets = _read_rows(archive, f"{split}_labels", np.arange(shape[0])).reshape(-1).astype(np.int64)
+    if targets.max(initial=0) >= count:
+        raise DataError(f"'{name}' holds label {targets.max()}, but '{flag}' has only the classes 0 to {count - 1}")
+    return targets
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and kind of an array member, which is left at its first element. Pickled objects are never loaded."""
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        shape, fortran, kind = np.lib.format.read_array_header_1_0(member)
+    else:
+        shape, fortran, kind = np.lib.format.read_array_header_2_0(member)
+    if fortran:
+        raise ValueError("columns first")
+    return shape, kind
+
+
+def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[np.int64]) -> Images:
+    """Rows of a uint8 array member, in the order of `rows`; the whole member passes by, so its CRC is checked."""
+    with archive.open(f"{key}.npy") as member:
+        shape, _ = _header(member)
+        order = np.argsort(rows, kind="stable")
+        ahead = rows[order]
+        found = np.empty((len(rows), *shape[1:]), np.uint8)
+        width = math.prod(shape[1:])
+        step = max(1, BLOCK // max(1, width))
+        for start in range(0, shape[0], step):
+            stop = min(shape[0], start + step)
+            content = member.read((stop - start) * width)
+            block = np.frombuffer(content, np.uint8).reshape(stop - start, *shape[1:])
+            first, last = np.searchsorted(ahead, [start, stop])
+            found[order[first:last]] = block[ahead[first:last] - start]
+        if member.read(1):
+            raise ValueError("more elements than the shape says")
+    return found

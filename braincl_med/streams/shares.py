@@ -1,0 +1,122 @@
+"""Which scans of a task a hospital holds."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from braincl_med.errors import ConfigError
+from braincl_med.seeding import seed_for
+
+Labels = npt.NDArray[np.int64]
+Index = npt.NDArray[np.int64]
+Share = Literal["iid", "dirichlet", "by-class"]
+
+PADDING = -1
+
+
+def share_of(
+    labels: Labels,
+    classes: Mapping[int, str],
+    cap: int,
+    share: Share,
+    alpha: float,
+    hospitals: int,
+    hospital: int,
+    seed: int,
+) -> Index:
+    """Positions in `labels` (ascending) of the scans that `hospital` holds; it may be none.
+
+    The shares of all hospitals are disjoint and together hold the at most `cap` scans kept of each class.
+
+    Args:
+        labels: (n,) one label a scan; scans of labels that are not in `classes` belong to nobody.
+        classes: label to an identity such as `dataset/label`. The identity seeds the choice of the kept scans,
+            so that they are the same whatever the order of tasks.
+        share: `iid` (a random n-th), `dirichlet` (each class divided in proportions drawn with concentration
+            `alpha`), or `by-class` (each class lies at as few hospitals as possible).
+
+    Raises:
+        ConfigError: `hospital` is not below `hospitals`.
+    """
+    if not 0 <= hospital < hospitals:
+        raise ConfigError(f"hospital number {hospital} does not exist: {hospitals} take part, numbered from 0")
+    kept = capped(labels, classes, cap, seed)
+    if hospitals == 1 or not len(kept):
+        return kept
+    return np.sort(kept[_divide(labels[kept], share, alpha, hospitals, hospital, seed_for(seed, share))])
+
+
+def capped(labels: Labels, classes: Mapping[int, str], cap: int, seed: int) -> Index:
+    """Positions (ascending) of at most `cap` scans of each class, chosen at random."""
+    parts = [np.zeros(0, np.int64)]
+    for label, identity in classes.items():
+        held = np.flatnonzero(labels == label)
+        if len(held) > cap:
+            held = np.random.default_rng(seed_for(seed, "cap", identity)).choice(held, cap, replace=False)
+        parts.append(held)
+    return np.sort(np.concatenate(parts))
+
+
+def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital: int, seed: int) -> Index:
+    """Positions of one hospital's scans, by a partitioner of flwr-datasets."""
+    # Imported late: it takes seconds, and a hospital alone needs none of it.
+    from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner, PathologicalPartitioner
+
+    numbers = np.random.default_rng(seed).permutation(len(labels))
+    groups = labels[numbers]
+    partitioner: Any
+    if share == "iid":
+        partitioner = IidPartitioner(num_partitions=hospitals)
+    elif share == "dirichlet":
+        partitioner = DirichletPartitioner(
+            num_partitions=hospitals,
+            partition_by="label",
+            alpha=float(alpha),
+            min_partition_size=0,
+            self_balancing=False,
+            seed=seed,
+        )
+        # The partitioner refuses fewer rows than partitions.
+        numbers, groups = _padded(numbers, groups, groups[0], hospitals - len(groups))
+    else:
+        groups = _grouped(groups, hospitals, seed)
+        partitioner = PathologicalPartitioner(
+            num_partitions=hospitals,
+            partition_by="label",
+            num_classes_per_partition=1,
+            class_assignment_mode="deterministic",
+            seed=seed,
+        )
+        # It also refuses a class of fewer rows than there are partitions that hold it.
+        present, counts = np.unique(groups, return_counts=True)
+        for rank, (group, count) in enumerate(zip(present, counts, strict=True)):
+            holders = len(range(rank, hospitals, len(present)))
+            numbers, groups = _padded(numbers, groups, group, holders - count)
+    partitioner.dataset = _table(numbers, groups)
+    mine = np.asarray(partitioner.load_partition(hospital)["index"], np.int64)
+    return mine[mine != PADDING]
+
+
+def _grouped(labels: Labels, hospitals: int, seed: int) -> Labels:
+    """Labels merged into at most as many groups as there are hospitals, so that one group a hospital holds all."""
+    present = np.unique(labels)
+    order = np.random.default_rng(seed_for(seed, "groups")).permutation(len(present))
+    return order[np.searchsorted(present, labels)] % hospitals
+
+
+def _padded(numbers: Index, labels: Labels, label: int, count: int) -> tuple[Index, Labels]:
+    """`count` more rows (none if negative) of `label` that stand for no scan and are dropped afterwards."""
+    more = max(0, count)
+    return (
+        np.concatenate([numbers, np.full(more, PADDING, np.int64)]),
+        np.concatenate([labels, np.full(more, label, np.int64)]),
+    )
+
+
+def _table(numbers: Index, labels: Labels) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets.Dataset.from_dict({"index": numbers, "label": labels})

@@ -1,0 +1,114 @@
+"""Where one hospital's scans come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from braincl_med.config import StreamConfig
+from braincl_med.seeding import seed_for
+from braincl_med.streams import medmnist, phantom
+from braincl_med.streams.catalogue import classes_of, is_phantom
+from braincl_med.streams.shares import share_of
+from braincl_med.streams.tasks import ClassSpec, Registry, Scans
+
+Images = npt.NDArray[np.uint8]
+Index = npt.NDArray[np.int64]
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class ScanSource:
+    """One hospital's share of a stream. Nothing is kept: each call reads the scans anew.
+
+    Attributes:
+        folder: where MedMNIST's files lie; None means medmnist's own folder.
+        seed: the experiment's.
+        hospital: this hospital's number, below `hospitals`.
+    """
+
+    stream: StreamConfig
+    folder: Path | None
+    seed: int
+    hospital: int
+    hospitals: int
+
+    def scans(self, registry: Registry, task: int, split: Split) -> Scans:
+        """This hospital's scans of a task, labelled with the registry's class numbers, in a seeded random order.
+
+        The training scans are shared as the configuration says, the test scans always evenly at random.
+        Test scans are for evaluation only.
+
+        Raises:
+            DataError: as `medmnist.ensure`.
+        """
+        numbered = dict(zip(registry.numbers(task), registry.tasks[task].classes, strict=True))
+        names = tuple(dict.fromkeys(spec.dataset for spec in numbered.values()))
+        held = [self._numbers(name, split, numbered) for name in names]
+        starts = np.cumsum([0, *map(len, held)])
+        labels = np.concatenate(held)
+        index = self._share(labels, numbered, split)
+        parts = []
+        for name, start, stop in zip(names, starts[:-1], starts[1:], strict=True):
+            mine = index[(index >= start) & (index < stop)]
+            images = images_of(self.stream, name, split, mine - start, self.folder)
+            parts.append(Scans(images, labels[mine]))
+        together = Scans.join(parts)
+        order = np.random.default_rng(seed_for(self.seed, "order", split, *_keys(numbered), self.hospital))
+        return together.take(order.permutation(len(together)))
+
+    def unknown(self, dataset: str) -> Images:
+        """This hospital's even share (n, size, size, 3) of the first test scans a class of a set that no task learns.
+
+        Raises:
+            DataError: as `medmnist.ensure`; MissingScansError if there is no file.
+        """
+        labels = labels_of(self.stream, dataset, "test", self.folder)
+        classes = dict(enumerate(classes_of(dataset)))
+        first = np.concatenate([np.flatnonzero(labels == c)[: self.stream.test_per_class] for c in classes])
+        masked = np.full_like(labels, -1)
+        masked[first] = labels[first]
+        return images_of(self.stream, dataset, "test", self._share(masked, classes, "test"), self.folder)
+
+    def _numbers(self, dataset: str, split: Split, numbered: dict[int, ClassSpec]) -> Index:
+        """The class number of every scan of a set's split; -1 for classes of other tasks."""
+        table = np.full(len(classes_of(dataset)), -1, np.int64)
+        for number, spec in numbered.items():
+            if spec.dataset == dataset:
+                table[spec.label] = number
+        return table[labels_of(self.stream, dataset, split, self.folder)]
+
+    def _share(self, labels: Index, numbered: dict[int, ClassSpec], split: Split) -> Index:
+        train = split == "train"
+        return share_of(
+            labels,
+            {number: spec.key for number, spec in numbered.items()},
+            cap=self.stream.train_per_class if train else self.stream.test_per_class,
+            share=self.stream.share if train else "iid",
+            alpha=self.stream.alpha,
+            hospitals=self.hospitals,
+            hospital=self.hospital,
+            seed=seed_for(self.seed, "share", split, *_keys(numbered)),
+        )
+
+
+def _keys(numbered: dict[int, ClassSpec]) -> list[str]:
+    """What a task is made of, whatever its place in the stream."""
+    return sorted(spec.key for spec in numbered.values())
+
+
+def labels_of(stream: StreamConfig, dataset: str, split: Split, folder: Path | None) -> Index:
+    """Labels (n,) of a data set's split; MedMNIST's file is fetched first if that is needed and allowed."""
+    if is_phantom(dataset):
+        return phantom.labels(dataset, split)
+    medmnist.ensure(dataset, stream.size, folder, stream.download, stream.allow_unofficial)
+    return medmnist.labels(dataset, split, stream.size, folder, stream.allow_unofficial)
+
+
+def images_of(stream: StreamConfig, dataset: str, split: Split, rows: Index, folder: Path | None) -> Images:
+    """Scans (n, size, size, 3) uint8 of a data set's split, those at `rows` in that order."""
+    if is_phantom(dataset):
+        return phantom.load(dataset, split, stream.size, rows)[0]
+    return medmnist.load(dataset, split, stream.size, folder, stream.allow_unofficial, rows)[0]

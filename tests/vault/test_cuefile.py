@@ -1,0 +1,160 @@
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braincl_med.config import MemoryConfig
+from braincl_med.errors import VaultError
+from braincl_med.memory.coding import FrequencyTables
+from braincl_med.memory.module import complete, fit
+from braincl_med.memory.networks import MemoryShape, PatternCompletion
+from braincl_med.vault.cuefile import CODER, FIXED, CueFile, Header, Shard, completion_bytes
+
+
+def cue_file(records=(5, 3), experiment="trial", task=0, seed=0):
+    """A small cue file of two classes and its cues by class."""
+    rng = np.random.default_rng(seed)
+    shape = MemoryShape(1, 8, 8, 4, 2, 2, linear=True)
+    cues = {label: rng.integers(-3, 4, (n, *shape.cue)).astype(np.int16) for label, n in enumerate(records)}
+    header = Header(
+        experiment=experiment,
+        task=task,
+        task_name=f"task-{task}",
+        memory="working",
+        key="k",
+        coder=CODER,
+        shape=shape.as_json(),
+        shards=tuple(
+            Shard(label=label, dataset_label=f"set/{label}", records=n, words=0, recall_error=0.05)
+            for label, n in enumerate(records)
+        ),
+    )
+    completion = PatternCompletion(shape)
+    for number, parameter in enumerate(completion.parameters()):
+        parameter.data = np.sin(1 + number) * 0.1 + 0 * parameter.data
+    tables = FrequencyTables.of(np.concatenate(list(cues.values())))
+    return CueFile.pack(header, cues, tables, completion_bytes(completion)), cues
+
+
+def test_a_file_comes_back_as_it_was_written():
+    file, cues = cue_file()
+    again = CueFile.from_bytes(file.to_bytes())
+    assert again.header == file.header
+    for label, expected in cues.items():
+        assert np.array_equal(again.cues(label), expected)
+    state = again.network().state_dict()
+    assert all((state[n] == t).all() for n, t in file.network().state_dict().items())
+
+
+def test_a_class_is_decoded_alone():
+    file, cues = cue_file()
+    broken = CueFile(
+        file.header,
+        file.shape,
+        file.tables,
+        file.completion,
+        b"\0" * 4 * file.header.shards[0].words + file.payload[4 * file.header.shards[0].words :],
+    )
+    assert np.array_equal(broken.cues(1), cues[1])
+
+
+def test_sizes_add_up_to_the_file():
+    file, _ = cue_file()
+    assert sum(file.sizes().values()) == len(file.to_bytes())
+
+
+def test_the_recall_after_a_round_trip_is_the_recall_before():
+    images = np.random.default_rng(0).integers(0, 255, (20, 28, 28, 3)).astype(np.uint8)
+    module = fit(images, MemoryConfig(components=10, epochs=1), seed=1)
+    cues = module.encode(images)
+    file, _ = cue_file()
+    header = file.header.model_copy(
+        update={
+            "shape": module.completion.shape.as_json(),
+            "shards": (file.header.shards[0].model_copy(update={"records": 20}),),
+        }
+    )
+    packed = CueFile.pack(header, {0: cues}, FrequencyTables.of(cues), completion_bytes(module.completion))
+    again = CueFile.from_bytes(packed.to_bytes())
+    assert np.array_equal(complete(again.network(), again.cues(0)), complete(module.completion, cues))
+
+
+def test_golden_file():
+    """Pins every byte of version 1 except the version of the coder's library."""
+    file, _ = cue_file()
+    file = CueFile.pack(
+        file.header.model_copy(update={"coder": "constriction 0.5.0"}), cue_file()[1], file.tables, file.completion
+    )
+    assert hashlib.sha256(file.to_bytes()).hexdigest() == GOLDEN
+
+
+GOLDEN = "84abcd7bfebaaca700c406e488c96c531df26b362a0c8bad98d3a4e65c5f6b79"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_every_changed_byte_is_refused(data):
+    content = bytearray(cue_file()[0].to_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(VaultError):
+        CueFile.from_bytes(bytes(content))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 400))
+def test_every_truncation_is_refused(length):
+    content = cue_file()[0].to_bytes()
+    with pytest.raises(VaultError):
+        CueFile.from_bytes(content[: min(length, len(content) - 1)])
+
+
+def resealed(content):
+    body = content[:-32]
+    return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        (1, 2, "version 2"),
+        (3, 2**21, "header claims"),
+        (4, 2**40, "tables claims"),
+        (6, 8, "lengths add up"),
+    ],
+)
+def test_a_well_sealed_file_with_wrong_lengths_is_refused(field, value, reason):
+    content = bytearray(cue_file()[0].to_bytes())
+    fixed = list(FIXED.unpack_from(content))
+    fixed[field] = value
+    struct.pack_into(FIXED.format, content, 0, *fixed)
+    with pytest.raises(VaultError, match=reason):
+        CueFile.from_bytes(resealed(bytes(content)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b'"task":0', b'"task":x', "not JSON"),
+        (b'"memory":"working"', b'"memory":"wakeful"', "memory"),
+        (b'"channels":1', b'"channels":2', "channels is 2"),
+        (b'"records":5', b'"recalls":5', "records"),
+        (b'"label":1', b'"label":0', "two shards"),
+    ],
+)
+def test_a_well_sealed_file_with_a_wrong_header_is_refused(old, new, reason):
+    content = cue_file()[0].to_bytes()
+    assert content.count(old) >= 1
+    with pytest.raises(VaultError, match=reason):
+        CueFile.from_bytes(resealed(content.replace(old, new)))
+
+
+def test_a_completion_network_of_another_shape_is_refused():
+    file, _ = cue_file()
+    other = PatternCompletion(MemoryShape(1, 8, 8, 5, 2, 2, linear=True))
+    swapped = CueFile(file.header, file.shape, file.tables, completion_bytes(other), file.payload)
+    with pytest.raises(VaultError, match="does not fit"):
+        CueFile.from_bytes(swapped.to_bytes()).network()
