@@ -59,9 +59,12 @@ def last_accuracy(confusions: Counts) -> float:
 def forgetting(matrix: Figures) -> float:
     """The mean over old tasks of the best accuracy they ever had minus the one they have at the end.
 
-    Chaudhry et al., "Riemannian walk for incremental learning" (2018), eq. 1; 0 for a single task.
+    Chaudhry et al., "Riemannian walk for incremental learning" (2018), eq. 1; 0 for a single task. Tasks without
+    test scans do not count; NaN when no old task has any.
     """
     if len(matrix) < 2:
         return 0.0
-    best = np.nanmax(matrix[:-1, :-1], axis=0)
-    return float(np.nanmean(best - matrix[-1, :-1]))
+    best = np.where(np.isnan(matrix[:-1, :-1]), -np.inf, matrix[:-1, :-1]).max(axis=0)
+    lost = best - matrix[-1, :-1]
+    measured = lost[np.isfinite(lost)]
+    return float(measured.mean()) if len(measured) else float("nan")

@@ -5,6 +5,9 @@ Scores are larger for more familiar scans: the maximum softmax probability (Hend
 negative energy, log-sum-exp of the logits (Liu et al. 2020).
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -46,18 +49,59 @@ def auroc(known: Counts, unknown: Counts) -> float:
     return float((known * (below + unknown / 2)).sum() / (known.sum() * unknown.sum()))
 
 
-def rejection_at(known: Counts, unknown: Counts, threshold_bin: int) -> tuple[float, float]:
-    """The shares of known and of unknown scans whose score lies below bin `threshold_bin`."""
-    return (
-        float(known[:threshold_bin].sum() / max(1, known.sum())),
-        float(unknown[:threshold_bin].sum() / max(1, unknown.sum())),
+@dataclass(frozen=True)
+class Answering:
+    """What happens when only scans whose score reaches a threshold are answered; NaN where there are no scans.
+
+    Attributes:
+        answered: the share of known scans that are answered.
+        accuracy: the share of right answers among the known scans that are answered.
+        near_rejected, far_rejected: the shares of near and far unknown scans that are not answered, as they should.
+    """
+
+    answered: float
+    accuracy: float
+    near_rejected: float
+    far_rejected: float
+
+
+def answering(groups: Mapping[str, Counts], threshold_bin: int) -> Answering:
+    """Answer the scans in bins from `threshold_bin` on, and no others.
+
+    Args:
+        groups: histogram counts of one score by kind of scans; a kind that is missing has no scans.
+        threshold_bin: the first bin that is answered; the number of bins answers none.
+    """
+    kept = {name: int(counts[threshold_bin:].sum()) for name, counts in groups.items()}
+    scans = {name: int(counts.sum()) for name, counts in groups.items()}
+
+    def share(part: Mapping[str, int], of: Mapping[str, int], *names: str) -> float:
+        whole = sum(of.get(name, 0) for name in names)
+        return sum(part.get(name, 0) for name in names) / whole if whole else float("nan")
+
+    right, answers = kept.get(KNOWN[0], 0), sum(kept.get(name, 0) for name in KNOWN)
+    return Answering(
+        answered=share(kept, scans, *KNOWN),
+        accuracy=right / answers if answers else float("nan"),
+        near_rejected=1 - share(kept, scans, UNKNOWN[0]),
+        far_rejected=1 - share(kept, scans, UNKNOWN[1]),
     )
+
+
+def threshold_at(known: Counts, share: float = 0.95) -> int:
+    """The highest bin from which on at least `share` of the known scans lie.
+
+    Raises:
+        ValueError: there are no known scans.
+    """
+    if not known.sum():
+        raise ValueError("a threshold needs at least one known scan, the counts hold none")
+    accepted = np.cumsum(known[::-1])[::-1] / known.sum()
+    return int(np.flatnonzero(accepted >= share).max())
 
 
 def fpr_at_95(known: Counts, unknown: Counts) -> float:
     """The share of unknown scans still accepted when at least 95 % of known ones are; NaN if either is empty."""
     if not known.sum() or not unknown.sum():
         return float("nan")
-    accepted_known = np.cumsum(known[::-1])[::-1] / known.sum()
-    lowest = int(np.flatnonzero(accepted_known >= 0.95).max())
-    return float(unknown[lowest:].sum() / unknown.sum())
+    return float(unknown[threshold_at(known) :].sum() / unknown.sum())

@@ -133,6 +133,8 @@ class RunStore:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise storage_error(self.path, 0, error) from error
+        # A reader must not bring back a store that somebody deleted meanwhile.
+        self._address = f"{self.path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         with self._connection() as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
@@ -146,8 +148,9 @@ class RunStore:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection whose changes are committed together or not at all."""
-        db = sqlite3.connect(self.path, timeout=30)
+        db: sqlite3.Connection | None = None
         try:
+            db = sqlite3.connect(self._address, uri=True, timeout=30)
             db.execute("PRAGMA synchronous = FULL")
             with db:
                 yield db
@@ -158,7 +161,8 @@ class RunStore:
         except sqlite3.DatabaseError as error:
             raise RecordsError(f"'{STORE_NAME}' is damaged or no run store: {error}") from error
         finally:
-            db.close()
+            if db is not None:
+                db.close()
 
     # What the server app writes.
 
@@ -227,6 +231,7 @@ class RunStore:
         )
         with self._connection() as db:
             db.execute(f"INSERT OR REPLACE INTO step VALUES ({','.join('?' * len(row))})", row)
+            db.execute("UPDATE experiment SET updated=? WHERE name=?", (row[-1], name))
 
     def record_evaluation(
         self,
@@ -316,14 +321,30 @@ class RunStore:
                 "missing FROM step WHERE experiment=? ORDER BY task, position",
                 (name,),
             ).fetchall()
-        return [Step(*row[:9], tuple(json.loads(row[9])), json.loads(row[10])) for row in rows]
+        return [
+            Step(
+                task=row[0],
+                position=row[1],
+                phase=row[2],
+                round=row[3],
+                seconds=row[4],
+                bytes_down=row[5],
+                bytes_up=row[6],
+                loss=row[7],
+                examples=row[8],
+                hospitals=tuple(json.loads(row[9])),
+                missing=json.loads(row[10]),
+            )
+            for row in rows
+        ]
 
     def confusions(self, name: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
         """The hospitals' names and their counts.
 
         Returns:
             hospitals: sorted names, length H.
-            counts: (T, H, C, C): after task, hospital, true class, predicted class; T tasks evaluated so far.
+            counts: (T, H, C, C): after task, hospital, true class, predicted class; T tasks evaluated so far,
+                C all classes of the registry. All zero for a hospital that did not evaluate after a task.
         """
         with self._connection() as db:
             rows = db.execute(
@@ -332,7 +353,9 @@ class RunStore:
             ).fetchall()
         hospitals = tuple(sorted({row[1] for row in rows}))
         tasks = max((row[0] for row in rows), default=-1) + 1
-        classes = max((max(row[2], row[3]) for row in rows), default=-1) + 1
+        # Only counts above zero are stored: a class without test scans is known from the registry alone.
+        named = len(self.experiment(name).registry.classes) if rows else 0
+        classes = max([named, *(max(row[2], row[3]) + 1 for row in rows)])
         counts = np.zeros((tasks, len(hospitals), classes, classes), np.int64)
         for after, hospital, true, predicted, scans in rows:
             counts[after, hospitals.index(hospital), true, predicted] = scans

@@ -172,25 +172,24 @@ def _download(flag: str, size: int, folder: Path | None) -> Path:
     import medmnist
 
     name = file_name(flag, size)
-    reason = "medmnist's own folder cannot be made"
+    fetch = getattr(medmnist, _facts(flag)["python_class"])
     timeout = socket.getdefaulttimeout()
-    for place in _places(folder)[:1]:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place) as partial:
-                socket.setdefaulttimeout(30)  # without it an unreachable host holds the run up for many minutes
-                fetch = getattr(medmnist, _facts(flag)["python_class"])
-                fetch(split="val", download=True, root=partial, size=size)  # val: the least to decompress
-                os.replace(Path(partial) / name, place / name)
-            return place / name
-        except Exception as error:  # medmnist turns all failures into RuntimeError, its own bugs come on top
-            reason = type(error.__context__ or error).__name__
-        finally:
-            socket.setdefaulttimeout(timeout)
-    raise MissingScansError(
-        f"'{name}' is missing and could not be downloaded ({reason}): check the connection, or fetch it from "
-        "MedMNIST's Zenodo record and put it into the data folder (data-root)"
-    ) from None
+    try:
+        place = _places(folder)[0]
+        place.mkdir(parents=True, exist_ok=True)
+        socket.setdefaulttimeout(30)  # without it an unreachable host holds the run up for many minutes
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place) as partial:
+            fetch(split="val", download=True, root=partial, size=size)  # val: the least to decompress
+            os.replace(Path(partial) / name, place / name)
+    except Exception as error:  # medmnist turns every failure into RuntimeError and hides the cause behind it
+        reason = type(error.__context__ or error).__name__
+        raise MissingScansError(
+            f"'{name}' is missing and could not be downloaded ({reason}): check the connection, or fetch it from "
+            "MedMNIST's Zenodo record and put it into the data folder (data-root)"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return place / name
 
 
 @contextlib.contextmanager
@@ -222,7 +221,7 @@ def _read_labels(path: Path, flag: str, size: int, split: str) -> Labels:
             )
         if label_kind != np.uint8 or label_shape not in ((shape[0], 1), (shape[0],)):
             raise DataError(f"'{name}' holds {split} labels of {label_kind} {label_shape} for {shape[0]} images")
-        targets = _read_rows(archive, f"{split}_labels", np.arange(shape[0])).reshape(-1).astype(np.int64)
+        targets = _read_rows(archive, f"{split}_labels").reshape(-1).astype(np.int64)
     if targets.max(initial=0) >= count:
         raise DataError(f"'{name}' holds label {targets.max()}, but '{flag}' has only the classes 0 to {count - 1}")
     return targets
@@ -240,10 +239,14 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, kind
 
 
-def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[np.int64]) -> Images:
-    """Rows of a uint8 array member, in the order of `rows`; the whole member passes by, so its CRC is checked."""
+def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[np.int64] | None = None) -> Images:
+    """Rows (None: all) of a uint8 array member, in that order; the whole member passes by, so its CRC is checked."""
     with archive.open(f"{key}.npy") as member:
         shape, _ = _header(member)
+        # Before any memory is taken: a damaged header may promise more than there is.
+        if member.tell() + math.prod(shape) != archive.getinfo(f"{key}.npy").file_size:
+            raise ValueError("another number of elements than the shape says")
+        rows = np.arange(shape[0]) if rows is None else rows
         order = np.argsort(rows, kind="stable")
         ahead = rows[order]
         found = np.empty((len(rows), *shape[1:]), np.uint8)
@@ -255,6 +258,4 @@ def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[np.int64]) 
             block = np.frombuffer(content, np.uint8).reshape(stop - start, *shape[1:])
             first, last = np.searchsorted(ahead, [start, stop])
             found[order[first:last]] = block[ahead[first:last] - start]
-        if member.read(1):
-            raise ValueError("more elements than the shape says")
     return found

@@ -45,7 +45,8 @@ def share_of(
     kept = capped(labels, classes, cap, seed)
     if hospitals == 1 or not len(kept):
         return kept
-    return np.sort(kept[_divide(labels[kept], share, alpha, hospitals, hospital, seed_for(seed, share))])
+    division = seed_for(seed, share, *sorted(classes.values()))
+    return np.sort(kept[_divide(labels[kept], share, alpha, hospitals, hospital, division)])
 
 
 def capped(labels: Labels, classes: Mapping[int, str], cap: int, seed: int) -> Index:
@@ -64,8 +65,10 @@ def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital
     # Imported late: it takes seconds, and a hospital alone needs none of it.
     from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner, PathologicalPartitioner
 
-    numbers = np.random.default_rng(seed).permutation(len(labels))
-    groups = labels[numbers]
+    # No partitioner takes fewer rows than partitions.
+    numbers, groups = _padded(np.arange(len(labels)), labels, labels[0], hospitals - len(labels))
+    shuffled = np.random.default_rng(seed).permutation(len(numbers))
+    numbers, groups = numbers[shuffled], groups[shuffled]
     partitioner: Any
     if share == "iid":
         partitioner = IidPartitioner(num_partitions=hospitals)
@@ -78,8 +81,6 @@ def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital
             self_balancing=False,
             seed=seed,
         )
-        # The partitioner refuses fewer rows than partitions.
-        numbers, groups = _padded(numbers, groups, groups[0], hospitals - len(groups))
     else:
         groups = _grouped(groups, hospitals, seed)
         partitioner = PathologicalPartitioner(
@@ -89,21 +90,23 @@ def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital
             class_assignment_mode="deterministic",
             seed=seed,
         )
-        # It also refuses a class of fewer rows than there are partitions that hold it.
+        # This one also refuses a class of fewer rows than there are partitions that hold it.
         present, counts = np.unique(groups, return_counts=True)
         for rank, (group, count) in enumerate(zip(present, counts, strict=True)):
             holders = len(range(rank, hospitals, len(present)))
             numbers, groups = _padded(numbers, groups, group, holders - count)
     partitioner.dataset = _table(numbers, groups)
-    mine = np.asarray(partitioner.load_partition(hospital)["index"], np.int64)
-    return mine[mine != PADDING]
+    mine: Index = np.asarray(partitioner.load_partition(hospital)["index"], np.int64)
+    held: Index = mine[mine != PADDING]
+    return held
 
 
 def _grouped(labels: Labels, hospitals: int, seed: int) -> Labels:
     """Labels merged into at most as many groups as there are hospitals, so that one group a hospital holds all."""
     present = np.unique(labels)
     order = np.random.default_rng(seed_for(seed, "groups")).permutation(len(present))
-    return order[np.searchsorted(present, labels)] % hospitals
+    groups: Labels = order[np.searchsorted(present, labels)] % hospitals
+    return groups
 
 
 def _padded(numbers: Index, labels: Labels, label: int, count: int) -> tuple[Index, Labels]:

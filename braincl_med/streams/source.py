@@ -56,8 +56,9 @@ class ScanSource:
             images = images_of(self.stream, name, split, mine - start, self.folder)
             parts.append(Scans(images, labels[mine]))
         together = Scans.join(parts)
-        order = np.random.default_rng(seed_for(self.seed, "order", split, *_keys(numbered), self.hospital))
-        return together.take(order.permutation(len(together)))
+        keys = sorted(spec.key for spec in numbered.values())
+        generator = np.random.default_rng(seed_for(self.seed, "scan-order", split, *keys, self.hospital))
+        return together.take(generator.permutation(len(together)))
 
     def unknown(self, dataset: str) -> Images:
         """This hospital's even share (n, size, size, 3) of the first test scans a class of a set that no task learns.
@@ -90,13 +91,8 @@ class ScanSource:
             alpha=self.stream.alpha,
             hospitals=self.hospitals,
             hospital=self.hospital,
-            seed=seed_for(self.seed, "share", split, *_keys(numbered)),
+            seed=seed_for(self.seed, "share", split),
         )
-
-
-def _keys(numbered: dict[int, ClassSpec]) -> list[str]:
-    """What a task is made of, whatever its place in the stream."""
-    return sorted(spec.key for spec in numbered.values())
 
 
 def labels_of(stream: StreamConfig, dataset: str, split: Split, folder: Path | None) -> Index:

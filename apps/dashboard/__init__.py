@@ -1,0 +1,1 @@
+"""Read-only Streamlit pages over the run store, for clinicians and data officers."""

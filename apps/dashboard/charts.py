@@ -1,0 +1,183 @@
+"""The charts: colours that colour-blind readers tell apart, numbers where colours alone would not do."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+Drawing = alt.LayerChart | alt.FacetChart
+# Okabe & Ito's colours; the last two only where there are that many curves.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"]
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+SHARES: dict[str, Any] = {"format": ".0%", "tickCount": 5}
+LABEL: dict[str, Any] = {"labelLimit": 260, "labelFontSize": 12, "titleFontSize": 13, "titlePadding": 10}
+
+
+def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_title: str, y_title: str) -> Drawing:
+    """One curve a value of column `name`, in the order of `names`; `x` holds the ordered steps, `y` shares of 1.
+
+    Colour, dashes and the marks' shapes all tell the curves apart.
+    """
+    steps, found = list(dict.fromkeys(frame[x])), [n for n in names if n in set(frame[name])]
+    shown = alt.Chart(frame).encode(
+        x=alt.X(f"{x}:N", sort=steps, title=x_title, axis=alt.Axis(labelAngle=_angle(steps), **LABEL)),
+        y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(**SHARES, **LABEL)),
+        color=_colours(name, found, PALETTE),
+        tooltip=[
+            alt.Tooltip(f"{x}:N", title=x_title),
+            alt.Tooltip(f"{name}:N", title=" "),
+            alt.Tooltip(f"{y}:Q", title=y_title, format=".1%"),
+        ],
+    )
+    lines = shown.mark_line(strokeWidth=2.5).encode(strokeDash=_dashes(name, found))
+    points = shown.mark_point(filled=True, size=90, opacity=1).encode(
+        shape=alt.Shape(f"{name}:N", scale=alt.Scale(domain=found, range=_repeat(SHAPES, found)), legend=None)
+    )
+    return alt.layer(lines, points).properties(height=420)
+
+
+def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title: str, y_title: str) -> Drawing:
+    """Cells of shares of 1, each with the words of column `text` written in it while they can be read."""
+    columns, rows = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[y]))
+    cells = alt.Chart(frame).encode(
+        x=alt.X(
+            f"{x}:N",
+            sort=columns,
+            title=x_title,
+            axis=alt.Axis(orient="top", labelAngle=_angle(columns), labelOverlap=False, **LABEL),
+        ),
+        y=alt.Y(f"{y}:N", sort=rows, title=y_title, axis=alt.Axis(**LABEL)),
+    )
+    readable = len(columns) <= 14
+    boxes = cells.mark_rect(stroke="white", strokeWidth=1).encode(
+        color=alt.Color(
+            f"{value}:Q",
+            scale=alt.Scale(range=["#eef4fb", "#08519c"], domain=[0, 1]),
+            legend=None if readable else alt.Legend(title=None, format=".0%", gradientLength=160),
+        ),
+        tooltip=[
+            alt.Tooltip(f"{y}:N", title=y_title),
+            alt.Tooltip(f"{x}:N", title=x_title),
+            alt.Tooltip(f"{text}:N", title=" "),
+        ],
+    )
+    around = 70 if _angle(columns) == 0 else 190
+    if not readable:
+        return alt.layer(boxes).properties(height=20 * len(rows) + around)
+    words = cells.mark_text(fontSize=13).encode(
+        text=f"{text}:N",
+        color=alt.condition(alt.datum[value] > 0.5, alt.value("white"), alt.value("#222222")),
+    )
+    return alt.layer(boxes, words).properties(height=44 * len(rows) + around)
+
+
+def intervals(frame: pd.DataFrame, name: str, x_title: str) -> Drawing:
+    """A point and its interval a row: columns `name`, `share`, `low`, `high`, and `text` beside the interval."""
+    found = list(dict.fromkeys(frame[name]))
+    base = alt.Chart(frame).encode(
+        y=alt.Y(f"{name}:N", sort=found, title=None, axis=alt.Axis(**LABEL)),
+        tooltip=[
+            alt.Tooltip(f"{name}:N", title=" "),
+            alt.Tooltip("share:Q", title=x_title, format=".1%"),
+            alt.Tooltip("low:Q", title="from", format=".1%"),
+            alt.Tooltip("high:Q", title="to", format=".1%"),
+            alt.Tooltip("text:N", title="scans"),
+        ],
+    )
+    axis = alt.Axis(**SHARES, **LABEL)
+    scale = alt.Scale(domain=[0, 1])
+    rules = base.mark_rule(strokeWidth=3, color=PALETTE[4]).encode(
+        x=alt.X("low:Q", title=x_title, scale=scale, axis=axis), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=110, color=PALETTE[0], opacity=1).encode(
+        x=alt.X("share:Q", scale=scale)
+    )
+    words = base.mark_text(align="left", dx=10, fontSize=12, color="#444444").encode(
+        x=alt.X("high:Q", scale=scale), text="text:N"
+    )
+    return alt.layer(rules, points, words).properties(height=36 * len(found) + 60, padding={"right": 70})
+
+
+def stacked_bars(
+    frame: pd.DataFrame, name: str, amount: str, part: str, x_title: str, text: str, height: int = 46
+) -> Drawing:
+    """One bar a value of column `name`, made of the amounts of each `part`; `text` holds amounts with units."""
+    found, parts = list(dict.fromkeys(frame[name])), list(dict.fromkeys(frame[part]))
+    bars = (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            y=alt.Y(f"{name}:N", sort=found, title=None, axis=alt.Axis(**LABEL)),
+            x=alt.X(f"{amount}:Q", title=x_title, axis=alt.Axis(tickCount=6, **LABEL)),
+            order=alt.Order("order:Q"),
+            color=alt.Color(
+                f"{part}:N",
+                sort=parts,
+                scale=alt.Scale(domain=parts, range=PALETTE[: len(parts)]),
+                legend=alt.Legend(title=None, orient="bottom", labelLimit=320, labelFontSize=12),
+            ),
+            tooltip=[
+                alt.Tooltip(f"{name}:N", title=" "),
+                alt.Tooltip(f"{part}:N", title="part"),
+                alt.Tooltip(f"{text}:N", title="amount"),
+            ],
+        )
+        .transform_calculate(order=f"indexof({parts!r}, datum['{part}'])")
+    )
+    return alt.layer(bars).properties(height=height * len(found) + 90)
+
+
+def densities(frame: pd.DataFrame, threshold: float, x_title: str) -> Drawing:
+    """Histograms as steps: columns `score`, `share` of the group's scans, and `group`; a rule at the threshold."""
+    groups = list(dict.fromkeys(frame["group"]))
+    shown = alt.Chart(frame).encode(
+        x=alt.X("score:Q", title=x_title, scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, **LABEL)),
+        y=alt.Y("share:Q", title="Share of the group's scans", stack=None, axis=alt.Axis(**SHARES, **LABEL)),
+        color=_colours("group", groups, [PALETTE[i] for i in (0, 3, 5, 1)]),
+        tooltip=["group:N", alt.Tooltip("score:Q", format=".2f"), alt.Tooltip("share:Q", format=".1%")],
+    )
+    areas = shown.mark_area(interpolate="step-after", opacity=0.1)
+    lines = shown.mark_line(interpolate="step-after", strokeWidth=2.5).encode(strokeDash=_dashes("group", groups))
+    at = alt.Chart(pd.DataFrame({"score": [threshold], "label": ["threshold"]}))
+    rule = at.mark_rule(color="#222222", strokeWidth=2).encode(x="score:Q")
+    words = at.mark_text(align="left", dx=6, fontSize=12, color="#222222").encode(
+        x="score:Q", y=alt.value(8), text="label:N"
+    )
+    return alt.layer(areas, lines, rule, words).properties(height=460)
+
+
+def _colours(name: str, found: list[str], palette: list[str]) -> alt.Color:
+    return alt.Color(
+        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_repeat(palette, found)), legend=_legend(found)
+    )
+
+
+def _dashes(name: str, found: list[str]) -> alt.StrokeDash:
+    # The same domain and legend as the colours', so that one legend shows both.
+    return alt.StrokeDash(
+        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_repeat(DASHES, found)), legend=_legend(found)
+    )
+
+
+def _legend(found: list[str]) -> alt.Legend:
+    columns = max(1, min(4, 140 // max(map(len, found), default=1)))
+    return alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=columns,
+        labelLimit=420,
+        labelFontSize=12,
+        symbolType="stroke",
+        symbolSize=500,
+        symbolStrokeWidth=3,
+    )
+
+
+def _repeat(choices: list[Any], found: list[str]) -> list[Any]:
+    return [choices[i % len(choices)] for i in range(len(found))]
+
+
+def _angle(labels: list[str]) -> int:
+    """Level while the labels fit beside each other, else slanted."""
+    return 0 if max(map(len, labels), default=0) * len(labels) <= 110 else -35

@@ -1,0 +1,85 @@
+"""What the pages show, read from the run store and held until the store's file changes."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+from braincl_med.config import ExperimentConfig
+from braincl_med.records.store import Audit, Experiment, RunStore
+from braincl_med.records.summary import Summary, summarise
+
+Scores = dict[str, dict[str, npt.NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One experiment: its figures and the counts behind them.
+
+    Attributes:
+        counts: (T, H, C, C) test scans after each task, by hospital, true class and predicted class.
+        scores: after each task, histograms by kind of score and kind of scans.
+        storage: rows of (after task, hospital, item, amount).
+    """
+
+    experiment: Experiment
+    summary: Summary
+    counts: npt.NDArray[np.int64]
+    scores: tuple[Scores, ...]
+    storage: tuple[tuple[int, str, str, int], ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks evaluated so far, numbered and named."""
+        return [f"{i + 1} · {t.name}" for i, t in enumerate(self.summary.tasks[: self.summary.evaluated])]
+
+    @property
+    def known(self) -> int:
+        """How many classes are known after the latest evaluated task."""
+        return self.summary.tasks[self.summary.evaluated - 1].classes[-1] + 1 if self.summary.evaluated else 0
+
+
+def state_root() -> Path:
+    """The state root: `--state`, else the environment's, else the default."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--state", default="")
+    return ExperimentConfig(state_root=parser.parse_known_args(sys.argv[1:])[0].state).state_folder
+
+
+def names() -> list[str]:
+    """The experiments' names, latest first.
+
+    Raises:
+        RecordsError: there is no store, or it cannot be read; so do `record` and `last_audit`.
+    """
+    return RunStore(state_root()).experiments()
+
+
+def record(name: str) -> Record:
+    """One experiment."""
+    store = RunStore(state_root())
+    held = store.path.stat()
+    return _record(str(store.path.parent), name, (held.st_mtime_ns, held.st_size, held.st_ino))
+
+
+def last_audit() -> Audit | None:
+    """The latest audit."""
+    return RunStore(state_root()).last_audit()
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _record(folder: str, name: str, stamp: tuple[int, ...]) -> Record:
+    """`stamp` is what tells one state of the file from the next."""
+    store = RunStore(Path(folder))
+    summary = summarise(store, name)
+    return Record(
+        experiment=store.experiment(name),
+        summary=summary,
+        counts=store.confusions(name)[1],
+        scores=tuple(store.scores(name, task) for task in range(summary.evaluated)),
+        storage=tuple(store.storage(name)),
+    )

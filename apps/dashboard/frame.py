@@ -1,0 +1,133 @@
+"""What every page has in common: its title, the experiment chosen in the sidebar, and what must be said first."""
+
+import re
+from typing import NoReturn
+
+import pandas as pd
+import streamlit as st
+
+from apps.dashboard import data
+from braincl_med.errors import BrainclError
+
+METHODS = {
+    "braincl": "BrainCL: hospitals keep coded memories, no scans",
+    "finetune": "Finetune: nothing is kept; the lower bound to compare with",
+    "joint": "Joint: all raw scans are kept; the upper bound to compare with",
+}
+STATUS = {"running": "Running", "finished": "Finished", "failed": "Stopped"}
+
+
+def begin(title: str, about: str) -> None:
+    """Put the page's title and one sentence on what it answers."""
+    st.title(title)
+    st.markdown(about)
+
+
+def sidebar() -> None:
+    """Let the reader choose the experiment shown and those beside it."""
+    try:
+        found = data.names()
+    except BrainclError:
+        return  # the page itself says what is wrong
+    with st.sidebar:
+        if found:
+            st.selectbox("Experiment", found, key="experiment", help="All pages show this experiment. Latest first.")
+            st.multiselect(
+                "Compared on the Overview page",
+                found,
+                default=found[:4],
+                key="compared",
+                placeholder="No other experiment",
+                help="These stand beside the experiment above in the comparison.",
+            )
+        st.button(
+            "Read again",
+            help="Show what a running experiment has recorded meanwhile.",
+            width="stretch",
+            icon=":material/refresh:",
+        )
+
+
+def chosen() -> data.Record:
+    """The experiment to show; ends the page with one sentence when there is none."""
+    found = names()
+    if not found:
+        sentence("The run store holds no experiment yet.", "`braincl run demo` runs the packaged example.")
+    name = st.session_state.get("experiment")
+    record = data.record(name if name in found else found[0])
+    _announce(record)
+    return record
+
+
+def compared(record: data.Record) -> list[data.Record]:
+    """`record` first, then the others chosen to stand beside it."""
+    found = names()
+    others = [n for n in st.session_state.get("compared", []) if n in found and n != record.summary.name]
+    return [record, *map(data.record, others)]
+
+
+def need_evaluation(record: data.Record) -> None:
+    """End the page with one sentence when no disease has been learned and tested yet."""
+    if not record.summary.evaluated:
+        sentence(
+            "Nothing has been tested yet.",
+            "Figures appear here once the first group of diseases is learned and its test scans are counted.",
+        )
+
+
+def sentence(what: str, then: str = "") -> NoReturn:
+    """Say why there is nothing to show, and end the page."""
+    st.info(f"{what} {then}".strip(), icon=":material/info:")
+    st.stop()
+
+
+def plain(text: str) -> str:
+    """Text that a run store holds, so that Markdown shows it as it is.
+
+    Hospitals write some of it (names, reasons, names of files): unescaped, an image's address in it would be fetched.
+    """
+    return re.sub(r"([^\w\s,'\"%·→×✔✘/])", r"\\\1", text).replace("_", r"\_").replace("\n", " ")
+
+
+def table(rows: pd.DataFrame) -> None:
+    """A short table that shows every word, its cells as they are."""
+    st.table(rows.map(lambda cell: plain(str(cell))).rename(index=plain, columns=plain))
+
+
+def names() -> list[str]:
+    """The experiments in the store; ends the page with one sentence when it cannot be read."""
+    try:
+        return data.names()
+    except BrainclError as error:
+        text = str(error)
+        sentence(
+            f"{text[:1].upper()}{text[1:]}.",
+            "The dashboard reads the folder given by `--state`, or by the variable `BRAINCL_STATE`.",
+        )
+
+
+def _announce(record: data.Record) -> None:
+    """What nobody may overlook: made-up scans, a run that stopped, a run that goes on."""
+    summary = record.summary
+    if summary.synthetic:
+        st.warning(
+            "**Synthetic phantom scans, not medical data.** These scans were drawn by a program. The figures show "
+            "that the system works; they say nothing about patients or diagnoses.",
+            icon=":material/science:",
+        )
+    done = f"{summary.evaluated} of {len(summary.tasks)} groups of diseases are learned and tested"
+    if summary.status == "failed":
+        st.error(
+            f"**'{plain(summary.name)}' stopped before its end.** {plain(summary.message) or 'No reason was recorded'}. {done}.",
+            icon=":material/error:",
+        )
+    elif summary.status == "running":
+        st.info(
+            f"**'{plain(summary.name)}' is running:** {done}. Last sign of life {when(summary.updated)}.",
+            icon=":material/hourglass_top:",
+        )
+
+
+def when(stamp: str) -> str:
+    """A stored time as a person reads it."""
+    return f"{stamp[:10]} {stamp[11:16]} UTC"

@@ -1,0 +1,112 @@
+"""Whether all diagnoses and all hospitals are served equally well."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from apps.dashboard import charts, data, frame
+from braincl_med.evaluation.intervals import wilson
+from braincl_med.records.summary import percent
+
+EVERYWHERE = "all hospitals"
+
+
+def with_interval(name: str, correct: int, scans: int) -> dict[str, object]:
+    """A row of the chart of intervals."""
+    low, high = wilson(correct, scans)
+    return {"name": name, "share": correct / scans, "low": low, "high": high, "text": f"{correct} of {scans}"}
+
+
+def rows_by_class(record: data.Record, counts: np.ndarray) -> pd.DataFrame:
+    """Accuracy and interval of each class that has test scans in `counts` (C, C)."""
+    names = {row.number: row.name for row in record.summary.classes}
+    return pd.DataFrame(
+        [
+            with_interval(names[number], int(counts[number, number]), int(counts[number].sum()))
+            for number in range(record.known)
+            if counts[number].sum()
+        ],
+        columns=["name", "share", "low", "high", "text"],
+    )
+
+
+frame.begin(
+    "Fairness",
+    "Whether every diagnosis and every hospital is served equally well. Points are accuracies; bars show how "
+    "uncertain they are with so few test scans: the true accuracy lies within the bar in 95 of 100 cases "
+    "(Wilson interval).",
+)
+record = frame.chosen()
+frame.need_evaluation(record)
+fair = record.summary.fairness
+if fair is None:
+    frame.sentence("There are no test scans to compare.")
+
+weakest = next(row for row in record.summary.classes if row.number == fair.worst_class)
+st.markdown(
+    f"Recognised least: **{frame.plain(weakest.name)}**, {percent(fair.worst_accuracy)} of {weakest.scans} test scans, "
+    f"from the group *{frame.plain(weakest.task)}*."
+)
+figures = [
+    ("Between diagnoses", fair.class_spread, "Best minus worst diagnosis."),
+    (
+        "Within a group",
+        fair.within_tasks,
+        "The largest difference between two diagnoses that were learned together (the paper's disparate impact).",
+    ),
+    ("Between groups", fair.between_tasks, "Best minus worst group of diseases, each the mean of its diagnoses."),
+    ("Between hospitals", fair.hospital_spread, "Best minus worst hospital, each on its own test scans."),
+]
+st.caption("Largest differences in accuracy; 0 % is equal treatment.")
+for column, (label, value, help_text) in zip(st.columns(4), figures, strict=True):
+    column.metric(label, percent(value), help=help_text, border=True)
+
+latest = record.counts[-1]
+hospitals = record.summary.hospitals
+
+st.subheader("By hospital")
+rows = pd.DataFrame(
+    [
+        with_interval(name, int(np.trace(counts)), int(counts.sum()))
+        for name, counts in zip(hospitals, latest, strict=True)
+        if counts.sum()
+    ]
+)
+st.altair_chart(charts.intervals(rows, "name", "Accuracy on the hospital's own test scans"), width="stretch")
+silent = [name for name, counts in zip(hospitals, latest, strict=True) if not counts.sum()]
+if silent:
+    st.caption(f"No test scans after the latest group from: {frame.plain(', '.join(silent))}.")
+
+st.subheader("By diagnosis")
+where = st.selectbox("Test scans of", [EVERYWHERE, *hospitals], key=f"where-{record.summary.name}")
+counts = latest.sum(0) if where == EVERYWHERE else latest[hospitals.index(where)]
+rows = rows_by_class(record, counts)
+if len(rows):
+    order = st.radio("Order", ["as learned", "weakest first"], horizontal=True)
+    rows = rows.sort_values("share", kind="stable") if order == "weakest first" else rows
+    st.altair_chart(charts.intervals(rows, "name", "Accuracy"), width="stretch")
+
+    st.subheader("Which diagnoses are taken for which")
+    st.markdown("A row is what the scans show, a column what was answered; the diagonal is right.")
+    as_share = st.radio("Numbers", ["per cent of the row", "scans"], horizontal=True) == "per cent of the row"
+    names = [row.name for row in record.summary.classes[: record.known]]
+    cells = pd.DataFrame(
+        [
+            {
+                "Shown": names[true],
+                "Answered": names[predicted],
+                "share": counts[true, predicted] / counts[true].sum(),
+                "text": percent(counts[true, predicted] / counts[true].sum(), 0)
+                if as_share
+                else f"{counts[true, predicted]}",
+            }
+            for true in range(record.known)
+            for predicted in range(record.known)
+            if counts[true].sum()
+        ]
+    )
+    st.altair_chart(
+        charts.heatmap(cells, "Answered", "Shown", "share", "text", "Answered", "Scan shows"), width="stretch"
+    )
+else:
+    st.info(f"{frame.plain(where)} has no test scans after the latest group.", icon=":material/info:")

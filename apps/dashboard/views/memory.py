@@ -1,0 +1,140 @@
+"""What hospitals keep on disk and send over the network, and who was missing."""
+
+import pandas as pd
+import streamlit as st
+
+from apps.dashboard import charts, data, frame
+from braincl_med.records.summary import duration, size
+
+ITEMS = {
+    "cues": "coded scans (cues)",
+    "completion": "networks that recall them",
+    "tables": "tables of the coder",
+    "index": "index and labels",
+    "raw-exemplars": "raw scans",
+}
+PHASES = {
+    "encode": "encode: fit the memory, code the scans",
+    "wake": "wake: learn the new diagnoses",
+    "select": "select: choose what to keep",
+    "sleep": "sleep: train on all memories",
+    "train": "train: on raw scans",
+    "evaluate": "evaluate: test scans are counted",
+}
+MIB = 1024**2
+
+
+def at_rest(record: data.Record) -> pd.DataFrame:
+    """Bytes by step, hospital and item, in this order; samples are not bytes and left out."""
+    known = list(ITEMS)
+    stored = sorted(
+        (row for row in record.storage if row[2] != "records" and row[0] < len(record.tasks)),
+        key=lambda row: (row[0], row[1], known.index(row[2]) if row[2] in known else len(known)),
+    )
+    return pd.DataFrame(
+        [
+            {"After": record.tasks[task], "Hospital": hospital, "Part": ITEMS.get(item, item), "Bytes": amount}
+            for task, hospital, item, amount in stored
+        ],
+        columns=["After", "Hospital", "Part", "Bytes"],
+    )
+
+
+def bars(rows: pd.DataFrame, name: str) -> None:
+    """A chart of what each value of column `name` keeps."""
+    summed = rows.groupby([name, "Part"], sort=False)["Bytes"].sum().reset_index()
+    summed["MiB"] = summed["Bytes"] / MIB
+    summed["text"] = summed["Bytes"].map(size)
+    st.altair_chart(charts.stacked_bars(summed, name, "MiB", "Part", "MiB on disk", "text"), width="stretch")
+
+
+frame.begin(
+    "Memory and network",
+    "What hospitals keep on disk instead of scans, what is sent over the network, and how long it takes.",
+)
+record = frame.chosen()
+summary = record.summary
+pixels = int(record.experiment.config.get("stream", {}).get("size", 0))
+
+cards = [
+    ("Kept on disk", size(summary.bytes_at_rest), "All hospitals together, after the latest group of diseases."),
+    (
+        "Per kept sample",
+        size(summary.bytes_per_sample),
+        "A coded scan with its share of networks and tables."
+        f" A raw grey scan of {pixels} × {pixels} pixels takes {size(pixels**2)}, in colour three times that.",
+    ),
+    ("Sent over the network", size(summary.bytes_on_wire), "Network weights and messages to and from all hospitals."),
+    ("Time", duration(summary.seconds), "Of all exchanges with the hospitals, their training included."),
+]
+for column, (label, value, help_text) in zip(st.columns(4), cards, strict=True):
+    column.metric(label, value, help=help_text, border=True)
+if summary.keeps_raw_scans:
+    st.warning("This method trains on every raw scan of former groups. Those bytes are not counted here.")
+
+st.subheader("On disk")
+rows = at_rest(record)
+if rows["Bytes"].sum():
+    st.markdown(f"{summary.records or 0:,} samples are kept after the latest group.")
+    by_hospital, by_step, numbers = st.tabs(["By hospital", "After each group", "Numbers"])
+    latest = rows[rows["After"] == record.tasks[-1]]
+    with by_hospital:
+        bars(latest, "Hospital")
+    with by_step:
+        bars(rows, "After")
+    with numbers:
+        wide = latest.pivot_table(index="Part", columns="Hospital", values="Bytes", aggfunc="sum", sort=False)
+        wide["all"] = wide.sum(axis=1)
+        wide.loc["all"] = wide.sum(axis=0)
+        frame.table(wide.map(lambda n: "-" if pd.isna(n) else size(n)))
+elif summary.evaluated:
+    st.markdown("This method keeps no memories: 0 bytes on disk.")
+else:
+    st.markdown("Counted once the first group of diseases is learned.")
+
+st.subheader("Over the network, and time")
+if summary.phases:
+    wire = pd.DataFrame(
+        [
+            {"Phase": PHASES.get(p.phase, p.phase), "Part": part, "MiB": amount / MIB, "text": size(amount)}
+            for p in summary.phases
+            for part, amount in (("to hospitals", p.bytes_down), ("from hospitals", p.bytes_up))
+        ]
+    )
+    st.altair_chart(charts.stacked_bars(wire, "Phase", "MiB", "Part", "MiB sent", "text", 38), width="stretch")
+    frame.table(
+        pd.DataFrame(
+            [
+                {
+                    "Phase": PHASES.get(p.phase, p.phase),
+                    "Exchanges": str(p.steps),
+                    "To hospitals": size(p.bytes_down),
+                    "From hospitals": size(p.bytes_up),
+                    "Time": duration(p.seconds),
+                }
+                for p in summary.phases
+            ]
+        ).set_index("Phase")
+    )
+else:
+    st.markdown("No exchange with the hospitals is recorded yet.")
+
+st.subheader("Missing hospitals")
+if summary.missing:
+    st.markdown("These hospitals gave no usable answer; the run went on without them.")
+    frame.table(
+        pd.DataFrame(
+            [
+                {
+                    "Group": m.task,
+                    "Phase": m.phase,
+                    "Round": str(m.round + 1),
+                    "Hospital": m.hospital,
+                    "Why": m.reason,
+                }
+                for m in summary.missing
+            ]
+        ).set_index("Group")
+    )
+else:
+    st.markdown("Every hospital answered every time." if summary.phases else "Nobody has been asked yet.")

@@ -1,0 +1,142 @@
+"""What was learned, on which scans, how well, and how that compares with other experiments."""
+
+from math import isnan
+
+import pandas as pd
+import streamlit as st
+
+from apps.dashboard import charts, frame
+from braincl_med.records.summary import Summary, duration, percent, size
+
+HELP = {
+    "average": "After every group of diseases all known diagnoses are tested; this is the mean of those accuracies.",
+    "last": "The share of test scans of all known diagnoses that are recognised now.",
+    "forgetting": "How far accuracy on earlier groups has fallen below the best they ever had, on average. "
+    "0 % means nothing was forgotten; below 0 % means they improved.",
+    "worst": "The accuracy of the diagnosis that is recognised least.",
+    "rest": "What all hospitals together keep on disk for good: coded memories and the networks that recall them.",
+    "wire": "Network weights and messages sent to and from all hospitals, over the whole run. Scans are never sent.",
+}
+
+
+def headline(summary: Summary) -> None:
+    """Six figures."""
+    worst = summary.fairness
+    figures = [
+        ("Average accuracy", percent(summary.average_accuracy), HELP["average"]),
+        ("Accuracy now", percent(summary.last_accuracy), HELP["last"]),
+        ("Forgetting", percent(summary.forgetting), HELP["forgetting"]),
+        ("Weakest diagnosis", percent(worst.worst_accuracy if worst else None), HELP["worst"]),
+        ("Kept on disk", size(summary.bytes_at_rest), HELP["rest"]),
+        ("Sent over the network", size(summary.bytes_on_wire), HELP["wire"]),
+    ]
+    columns = [*st.columns(3), *st.columns(3)]
+    for column, (label, value, help_text) in zip(columns, figures, strict=True):
+        column.metric(label, value, help=help_text, border=True)
+    if summary.keeps_raw_scans:
+        st.caption("This method keeps every raw scan for training; those bytes are not counted above.")
+
+
+def learned(summary: Summary) -> pd.DataFrame:
+    """A row for every diagnosis in the order of learning."""
+    rows = []
+    for number, task in enumerate(summary.tasks):
+        for row in summary.classes:
+            if row.number in task.classes:
+                done = number < summary.evaluated
+                rows.append(
+                    {
+                        "Group": f"{number + 1} · {task.name}",
+                        "Diagnosis": row.name,
+                        "State": "learned" if done else "to learn",
+                        "Test scans": row.scans if done else None,
+                        "When first learned": None if isnan(row.first) else 100 * row.first,
+                        "Now": None if isnan(row.now) else 100 * row.now,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def comparison(summaries: list[Summary]) -> pd.DataFrame:
+    """Figures down, experiments across."""
+    figures = {
+        "Method": [s.method for s in summaries],
+        "Scans": ["synthetic phantom" if s.synthetic else "medical" for s in summaries],
+        "Status": [frame.STATUS.get(s.status, s.status) for s in summaries],
+        "Groups learned": [f"{s.evaluated} of {len(s.tasks)}" for s in summaries],
+        "Average accuracy": [percent(s.average_accuracy) for s in summaries],
+        "Accuracy now": [percent(s.last_accuracy) for s in summaries],
+        "Forgetting": [percent(s.forgetting) for s in summaries],
+        "Weakest diagnosis": [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries],
+        "Kept on disk": [
+            f"{size(s.bytes_at_rest)}{' and all raw scans' if s.keeps_raw_scans else ''}" for s in summaries
+        ],
+        "Sent over the network": [size(s.bytes_on_wire) for s in summaries],
+        "Time": [duration(s.seconds) for s in summaries],
+    }
+    return pd.DataFrame(figures, index=[s.name for s in summaries]).T.rename_axis("Figure")
+
+
+frame.begin(
+    "Overview", "Which diagnoses the hospitals learned together, on which scans, and how well they know them."
+)
+record = frame.chosen()
+summary = record.summary
+
+st.subheader(frame.plain(summary.name))
+st.markdown(
+    f"**Method:** {frame.METHODS.get(summary.method, frame.plain(summary.method))}  \n"
+    f"**Scans:** {frame.plain(summary.data)}  \n"
+    f"**Status:** {frame.STATUS.get(summary.status, summary.status)}, begun {frame.when(summary.started)}, "
+    f"last recorded {frame.when(summary.updated)}  \n"
+    f"**Hospitals:** {frame.plain(', '.join(summary.hospitals)) or 'none has reported yet'}"
+)
+headline(summary)
+
+st.subheader("What was learned")
+st.dataframe(
+    learned(summary),
+    hide_index=True,
+    width="stretch",
+    column_config={
+        "When first learned": st.column_config.NumberColumn(
+            format="%.1f %%", help="Accuracy right after its group was learned"
+        ),
+        "Now": st.column_config.ProgressColumn(
+            format="%.1f %%", min_value=0, max_value=100, help="Accuracy after the latest group"
+        ),
+    },
+)
+
+summaries = [r.summary for r in frame.compared(record)]
+if len(summaries) > 1:
+    st.subheader("Comparison")
+    st.markdown("The experiments chosen in the sidebar, side by side.")
+    frame.table(comparison(summaries))
+    points = pd.DataFrame(
+        [
+            {"Groups learned": str(number + 1), "Accuracy": value, "Experiment": s.name}
+            for s in summaries
+            for number, value in enumerate(s.after_each)
+        ]
+    )
+    if len(points):
+        st.altair_chart(
+            charts.curves(
+                points.sort_values("Groups learned", key=lambda c: c.astype(int), kind="stable"),
+                "Groups learned",
+                "Accuracy",
+                "Experiment",
+                [s.name for s in summaries],
+                "Groups of diseases learned",
+                "Accuracy on all known diagnoses",
+            ),
+            width="stretch",
+        )
+
+with st.expander("Settings and software versions"):
+    left, right = st.columns([2, 1])
+    left.json(record.experiment.config, expanded=1)
+    with right:
+        frame.table(pd.DataFrame({"Version": record.experiment.versions}).rename_axis("Package"))
+    right.caption(f"Machine of the server: {record.experiment.machine}")

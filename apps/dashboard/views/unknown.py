@@ -1,0 +1,139 @@
+"""Whether the network notices scans that show nothing it has learned."""
+
+from math import isnan
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from apps.dashboard import charts, data, frame
+from braincl_med.evaluation.rejection import EDGES, KNOWN, answering, threshold_at
+from braincl_med.records.summary import percent
+
+SCORES = {
+    "energy": "energy (log-sum-exp of the network's outputs)",
+    "max-softmax": "highest probability (maximum softmax)",
+}
+GROUPS = {
+    "known-correct": "known, recognised",
+    "known-wrong": "known, mistaken",
+    "unknown-near": "unknown, near (diagnoses still to be learned)",
+    "unknown-far": "unknown, far (other examinations)",
+}
+BARS = 30
+
+
+def shares(groups: dict[str, np.ndarray], edges: np.ndarray) -> pd.DataFrame:
+    """Each group's histogram as shares of its scans, over about `BARS` bins where there are any scans."""
+    occupied = np.flatnonzero(sum(groups.values()))
+    first, last = int(occupied[0]), int(occupied[-1]) + 1
+    width = max(1, round((last - first) / BARS))
+    rows = []
+    for kind, label in GROUPS.items():
+        counts = groups.get(kind)
+        if counts is None or not counts.sum():
+            continue
+        starts = range(first, last, width)
+        rows += [(edges[s], counts[s : min(s + width, last)].sum() / counts.sum(), label) for s in starts]
+        rows.append((edges[last], 0.0, label))
+    return pd.DataFrame(rows, columns=["score", "share", "group"])
+
+
+def figures(record: data.Record, score: str) -> pd.DataFrame:
+    """AUROC and FPR at 95 % after each task."""
+    return pd.DataFrame(
+        [
+            {
+                "After learning": record.tasks[row.after_task],
+                "AUROC, near": percent(row.auroc_near),
+                "AUROC, far": percent(row.auroc_far),
+                "Let through at 95 %, near": percent(row.fpr95_near),
+                "Let through at 95 %, far": percent(row.fpr95_far),
+            }
+            for row in record.summary.rejection
+            if row.score == score
+        ]
+    ).set_index("After learning")
+
+
+frame.begin(
+    "Unknown scans",
+    "A network answers every scan with a diagnosis it has learned, even if it shows something else. Instead it can "
+    "set aside scans of which it is not confident. This page shows how well its confidence tells the two apart.",
+)
+record = frame.chosen()
+frame.need_evaluation(record)
+measured = [task for task, scores in enumerate(record.scores) if scores]
+if not measured:
+    frame.sentence("This experiment recorded no confidence scores.")
+
+kinds = sorted({score for task in measured for score in record.scores[task]} & EDGES.keys())
+near = [t for t in measured if any(record.scores[t][s].get("unknown-near") is not None for s in record.scores[t])]
+left, right = st.columns(2)
+task = left.selectbox(
+    "After learning",
+    measured,
+    index=measured.index(near[-1] if near else measured[-1]),
+    format_func=lambda number: record.tasks[number],
+    key=f"after-{record.summary.name}",
+    help="Near unknown scans are those of diagnoses still to be learned. After the last group there are none left.",
+)
+score = right.selectbox(
+    "Measure of confidence",
+    [k for k in kinds if k in record.scores[task]],
+    format_func=lambda kind: SCORES.get(kind, kind),
+    help="Both are larger for scans that look familiar.",
+)
+if score is None:
+    frame.sentence("No confidence score of this program's kinds was recorded.")
+groups, edges = record.scores[task][score], EDGES[score]
+known = sum((groups[kind] for kind in KNOWN if kind in groups), np.zeros(len(edges) - 1, np.int64))
+total = sum(groups.values())
+if not np.sum(total):
+    frame.sentence("No scans were scored after this group.")
+
+occupied = np.flatnonzero(total)
+step = float(edges[1] - edges[0])
+low, high = float(edges[occupied[0]]), float(edges[occupied[-1] + 1])
+default = float(edges[threshold_at(known)]) if known.sum() else low
+threshold = st.slider(
+    "Answer only scans whose confidence is at least",
+    min_value=round(low, 3),
+    max_value=round(high, 3),
+    value=round(default, 3),
+    step=round(step, 3),
+    key=f"threshold-{record.summary.name}-{task}-{score}",
+    help="At first the highest threshold at which 95 % of known scans are answered.",
+)
+at = answering(groups, round((threshold - float(edges[0])) / step))
+everything = answering(groups, 0)
+cards = [
+    ("Known scans answered", at.answered, "The share of scans of learned diagnoses that reach the threshold."),
+    (
+        "Right among the answered",
+        at.accuracy,
+        f"Accuracy on the known scans that are answered. Answering all of them: {percent(everything.accuracy)}.",
+    ),
+    ("Near unknown set aside", at.near_rejected, "Scans of diagnoses still to be learned, rightly not answered."),
+    ("Far unknown set aside", at.far_rejected, "Scans of other examinations altogether, rightly not answered."),
+]
+for column, (label, value, help_text) in zip(st.columns(4), cards, strict=True):
+    column.metric(label, percent(value), help=help_text, border=True)
+if isnan(at.near_rejected):
+    st.caption("No near unknown scans here: every diagnosis of this experiment is learned.")
+if isnan(at.far_rejected):
+    st.caption("No far unknown scans were tested: the experiment names no other examination to test with.")
+st.altair_chart(
+    charts.densities(shares(groups, edges), threshold, "Confidence: less familiar ← → more familiar"),
+    width="stretch",
+)
+st.caption("Each curve is one group of scans; scans left of the threshold are set aside.")
+
+st.subheader("How well known and unknown are told apart")
+st.markdown(
+    "- **AUROC** is the chance that a known scan gets more confidence than an unknown one: 100 % is perfect, "
+    "50 % is guessing.\n"
+    "- **Let through at 95 %** (FPR@95) is the share of unknown scans that are still answered when 95 % of the known "
+    "scans are: 0 % is perfect."
+)
+frame.table(figures(record, score))

@@ -1,0 +1,46 @@
+"""Hospitals in one process, without Flower: for a single hospital, for benchmarks, and for most tests."""
+
+from collections.abc import Sequence
+
+from braincl_med.config import ExperimentConfig
+from braincl_med.federation.coordinator import Coordinator, Exchange
+from braincl_med.federation.hospital import Hospital
+from braincl_med.federation.messages import Order, Report
+from braincl_med.streams.named import build_registry
+from braincl_med.streams.source import ScanSource
+from braincl_med.vault.vault import Vault
+
+
+def local_hospitals(config: ExperimentConfig) -> list[Hospital]:
+    """The simulated hospitals of an experiment, their vaults below its state root as under `flwr run`."""
+    count = config.federation.hospitals
+    return [
+        Hospital(
+            name=f"site-{number}",
+            config=config,
+            source=ScanSource(config.stream, config.data_folder, config.seed, number, count),
+            vault=Vault(config.state_folder / f"site-{number}" / config.name),
+        )
+        for number in range(count)
+    ]
+
+
+def local_exchange(hospitals: Sequence[Hospital]) -> Exchange:
+    """An exchange that calls one hospital after the other, over the same texts that Flower would carry."""
+
+    def exchange(order: Order) -> list[Report]:
+        text = order.text()
+        reports = [hospital.answer(Order.parse(text, order.weights)) for hospital in hospitals]
+        return [Report.parse(report.text(), report.weights) for report in reports]
+
+    return exchange
+
+
+def run_locally(config: ExperimentConfig) -> str:
+    """Run an experiment in this process from wherever it stands to its end.
+
+    Raises:
+        BrainclError: as `Coordinator.run`.
+    """
+    registry = build_registry(config.stream, config.seed)
+    return Coordinator(config, registry, local_exchange(local_hospitals(config))).run()

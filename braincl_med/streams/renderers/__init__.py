@@ -1,0 +1,1 @@
+"""Formulas that draw synthetic scans, one file a modality."""
