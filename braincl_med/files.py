@@ -2,16 +2,19 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from braincl_med.errors import BrainclError, VaultError
 
 PARTIAL_SUFFIX = ".partial"
+LOCK_NAME = ".lock"
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -49,6 +52,33 @@ def storage_error(path: Path, size: int, error: OSError) -> BrainclError:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return VaultError(f"'{path.name}' cannot be written: the folder is read-only for this user")
     return VaultError(f"'{path.name}' cannot be written: {os.strerror(error.errno or 0).lower()}")
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of `folder`, made if missing; the system releases it when the process ends, however it ends.
+
+    Raises:
+        VaultError: another process holds it (the message names that process), or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise storage_error(folder / LOCK_NAME, 0, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(handle, 100).decode(errors="replace") or "another process"
+            raise VaultError(f"{what} is being written by {holder}: wait until it has finished") from None
+        # On a full disk the lock still holds, only its holder's name cannot be told.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

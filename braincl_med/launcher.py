@@ -7,6 +7,7 @@ the run store.
 """
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -28,7 +29,8 @@ from braincl_med.config import ExperimentConfig, packaged_configs
 from braincl_med.errors import BrainclError, FederationError
 from braincl_med.federation.coordinator import starting_point
 from braincl_med.files import storage_error
-from braincl_med.logs import LOG_MARK
+from braincl_med.logs import log_path
+from braincl_med.processes import LAUNCHER_VARIABLE
 from braincl_med.records.store import RunStore
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
@@ -36,6 +38,7 @@ from braincl_med.streams.named import build_registry
 log = logging.getLogger("braincl")
 START_SECONDS = 60.0
 POLL_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
 PACKAGES = ("braincl_med", "server", "client")
 
 
@@ -66,19 +69,21 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int) -> str:
             f"nothing to learn: all {len(checkpoint.registry.tasks)} tasks of '{config.name}' are learned "
             "(`braincl tasks add` adds a diagnosis, `--fresh` starts afresh)"
         )
+    followed = log_path(state, config.name)
+    flower_log = followed.with_suffix(".flower.log")
     try:
-        (state / "logs").mkdir(parents=True, exist_ok=True)
+        followed.parent.mkdir(parents=True, exist_ok=True)
+        followed.touch()
     except OSError as error:
-        raise storage_error(state / "logs", 0, error) from error
-    log_file = state / "logs" / f"{config.name}.log"
-    with tempfile.TemporaryDirectory(prefix="braincl-") as scratch, _superlink(Path(scratch), log_file) as flwr:
+        raise storage_error(followed, 0, error) from error
+    with tempfile.TemporaryDirectory(prefix="braincl-") as scratch, _superlink(Path(scratch), flower_log) as flwr:
         app = _assemble_app(Path(scratch) / "app")
-        status = _submit_and_follow(flwr, app, config, cores_per_hospital, log_file)
+        status = _submit_and_follow(flwr, app, config, cores_per_hospital, followed, flower_log)
     record = RunStore(state).experiment(config.name) if (state / "runs.sqlite").is_file() else None
     if status == "finished:completed" and record is not None and record.status == "finished":
         return f"'{config.name}' has learned all {len(record.registry.tasks)} tasks"
-    reason = record.message if record is not None and record.message else _last_error(log_file)
-    raise FederationError(reason or f"the run ended as '{status}'; see '{log_file.name}' in the state root's logs")
+    reason = record.message if record is not None and record.status == "failed" else ""
+    raise FederationError(reason or _last_line(followed) or f"the run ended as '{status}'; see '{flower_log.name}'")
 
 
 class _Flwr:
@@ -89,14 +94,18 @@ class _Flwr:
         self.environment = environment
         self.superlink = superlink
 
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `flwr` and capture what it prints."""
+        command = [str(Path(sys.executable).parent / "flwr"), *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, cwd=self.home)
+
     def json(self, *arguments: str) -> dict[str, object]:
         """Run `flwr` with JSON output and parse it.
 
         Raises:
             FederationError: it failed or printed something else.
         """
-        command = [sys.executable, "-m", "flwr.cli.app", *arguments, "--format", "json"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, cwd=self.home)
+        done = self.call(*arguments, "--format", "json")
         try:
             answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
         except ValueError:
@@ -120,6 +129,7 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
     environment = {
         **os.environ,
         "FLWR_HOME": str(home),
+        LAUNCHER_VARIABLE: str(os.getpid()),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -132,7 +142,13 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
     command += ["--disable-runtime-dependency-installation"]
     with log_file.open("ab") as output:
         superlink = subprocess.Popen(
-            command, cwd=empty, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=empty,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
@@ -141,6 +157,12 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
         finally:
             signal.signal(signal.SIGTERM, previous)
             _end(superlink)
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when the one that started it is gone, even by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_listening(address: str, superlink: subprocess.Popen[bytes]) -> None:
@@ -160,7 +182,8 @@ def _end(superlink: subprocess.Popen[bytes]) -> None:
         family = psutil.Process(superlink.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
-    for process in (*family, superlink):
+    superlink.terminate()
+    for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
     _, alive = psutil.wait_procs(family, timeout=5)
@@ -190,7 +213,7 @@ def _assemble_app(folder: Path) -> Path:
 
 
 def _submit_and_follow(
-    flwr: _Flwr, app: Path, config: ExperimentConfig, cores_per_hospital: int, log_file: Path
+    flwr: _Flwr, app: Path, config: ExperimentConfig, cores_per_hospital: int, followed: Path, flower_log: Path
 ) -> str:
     """Submit the run, print the coordinator's lines as they come, and return Flower's final status of the run."""
     overrides = app.parent / "overrides.toml"
@@ -198,7 +221,7 @@ def _submit_and_follow(
     # JSON's string escapes are those of a TOML basic string.
     overrides.write_text(f"config = {json.dumps(text)}\n")
     federation = f"num-supernodes={config.federation.hospitals} client-resources-num-cpus={cores_per_hospital}"
-    follow = _Tail(log_file)
+    follow = _Tail(followed)
     answer = flwr.json("run", str(app), "own", "-c", str(overrides), "--federation-config", federation)
     if not answer.get("success"):
         raise FederationError(f"the SuperLink refused the run: {answer.get('error-message', answer)}")
@@ -213,6 +236,8 @@ def _submit_and_follow(
         status = str(runs[0]["status"])  # type: ignore[index]
         if status.startswith("finished"):
             follow.print_new()
+            with flower_log.open("a", encoding="utf-8") as file:
+                file.write(flwr.call("log", run_id, "own", "--show").stdout)
             return status
 
 
@@ -230,14 +255,13 @@ class _Tail:
         complete, newline, _ = content.rpartition(b"\n")
         self.position += len(complete) + len(newline)
         for line in complete.decode(errors="replace").splitlines():
-            if LOG_MARK in line:
-                print(line.partition(LOG_MARK)[2], flush=True)
+            print(line, flush=True)
 
 
-def _last_error(log_file: Path) -> str:
-    """The last sentence that the server app left in the log, or nothing."""
-    lines = [line for line in log_file.read_text(errors="replace").splitlines() if LOG_MARK in line]
-    return lines[-1].partition(LOG_MARK)[2] if lines else ""
+def _last_line(path: Path) -> str:
+    """The last line that the server app logged, or nothing."""
+    lines = path.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else ""
 
 
 def forget_experiment(config: ExperimentConfig) -> None:

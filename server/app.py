@@ -11,7 +11,8 @@ from braincl_med.config import ExperimentConfig, load_experiment
 from braincl_med.errors import BrainclError, FederationError
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.messages import Order, Report
-from braincl_med.logs import show_on_stderr
+from braincl_med.logs import keep_in_file, show_on_stderr
+from braincl_med.processes import require_launcher
 from braincl_med.streams.named import build_registry
 
 log = logging.getLogger("braincl")
@@ -40,6 +41,7 @@ def main(grid: Grid, context: Context) -> None:
     try:
         overrides = dict(context.run_config)
         config = load_experiment(str(overrides.pop("config")), overrides)
+        keep_in_file(config.state_folder, config.name)
         nodes = FlowerNodes(grid, config)
         log.info("%s", Coordinator(config, build_registry(config.stream, config.seed), nodes.exchange).run())
     except BrainclError as error:
@@ -77,6 +79,7 @@ class FlowerNodes:
 
     def exchange(self, order: Order) -> Sequence[Report]:
         """Send an order to every connected hospital; answers that come too late are dropped."""
+        require_launcher()
         timeout = self.config.federation.round_timeout_seconds
         weights = ArrayRecord(dict(order.weights))
         messages = [

@@ -9,7 +9,6 @@ Drawing = alt.LayerChart | alt.FacetChart
 # Okabe & Ito's colours; the last two only where there are that many curves.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
-SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 SHARES: dict[str, Any] = {"format": ".0%", "tickCount": 5}
 LABEL: dict[str, Any] = {"labelLimit": 260, "labelFontSize": 12, "titleFontSize": 13, "titlePadding": 10}
 
@@ -17,23 +16,22 @@ LABEL: dict[str, Any] = {"labelLimit": 260, "labelFontSize": 12, "titleFontSize"
 def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_title: str, y_title: str) -> Drawing:
     """One curve a value of column `name`, in the order of `names`; `x` holds the ordered steps, `y` shares of 1.
 
-    Colour, dashes and the marks' shapes all tell the curves apart.
+    Colours and dashes both tell the curves apart.
     """
     steps, found = list(dict.fromkeys(frame[x])), [n for n in names if n in set(frame[name])]
     shown = alt.Chart(frame).encode(
         x=alt.X(f"{x}:N", sort=steps, title=x_title, axis=alt.Axis(labelAngle=_angle(steps), **LABEL)),
         y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(**SHARES, **LABEL)),
-        color=_colours(name, found, PALETTE),
         tooltip=[
             alt.Tooltip(f"{x}:N", title=x_title),
             alt.Tooltip(f"{name}:N", title=" "),
             alt.Tooltip(f"{y}:Q", title=y_title, format=".1%"),
         ],
     )
-    lines = shown.mark_line(strokeWidth=2.5).encode(strokeDash=_dashes(name, found))
-    points = shown.mark_point(filled=True, size=90, opacity=1).encode(
-        shape=alt.Shape(f"{name}:N", scale=alt.Scale(domain=found, range=_repeat(SHAPES, found)), legend=None)
+    lines = shown.mark_line(strokeWidth=2.5).encode(
+        stroke=_strokes(name, found, PALETTE), strokeDash=_dashes(name, found)
     )
+    points = shown.mark_point(strokeWidth=0, size=90, opacity=1).encode(fill=_fills(name, found, PALETTE))
     return alt.layer(lines, points).properties(height=420)
 
 
@@ -69,7 +67,7 @@ def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title:
         text=f"{text}:N",
         color=alt.condition(alt.datum[value] > 0.5, alt.value("white"), alt.value("#222222")),
     )
-    return alt.layer(boxes, words).properties(height=44 * len(rows) + around)
+    return alt.layer(boxes, words).properties(height=52 * len(rows) + around)
 
 
 def intervals(frame: pd.DataFrame, name: str, x_title: str) -> Drawing:
@@ -134,11 +132,13 @@ def densities(frame: pd.DataFrame, threshold: float, x_title: str) -> Drawing:
     shown = alt.Chart(frame).encode(
         x=alt.X("score:Q", title=x_title, scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, **LABEL)),
         y=alt.Y("share:Q", title="Share of the group's scans", stack=None, axis=alt.Axis(**SHARES, **LABEL)),
-        color=_colours("group", groups, [PALETTE[i] for i in (0, 3, 5, 1)]),
         tooltip=["group:N", alt.Tooltip("score:Q", format=".2f"), alt.Tooltip("share:Q", format=".1%")],
     )
-    areas = shown.mark_area(interpolate="step-after", opacity=0.1)
-    lines = shown.mark_line(interpolate="step-after", strokeWidth=2.5).encode(strokeDash=_dashes("group", groups))
+    palette = [PALETTE[i] for i in (0, 3, 5, 1)]
+    areas = shown.mark_area(interpolate="step-after", opacity=0.1).encode(fill=_fills("group", groups, palette))
+    lines = shown.mark_line(interpolate="step-after", strokeWidth=2.5).encode(
+        stroke=_strokes("group", groups, palette), strokeDash=_dashes("group", groups)
+    )
     at = alt.Chart(pd.DataFrame({"score": [threshold], "label": ["threshold"]}))
     rule = at.mark_rule(color="#222222", strokeWidth=2).encode(x="score:Q")
     words = at.mark_text(align="left", dx=6, fontSize=12, color="#222222").encode(
@@ -147,14 +147,19 @@ def densities(frame: pd.DataFrame, threshold: float, x_title: str) -> Drawing:
     return alt.layer(areas, lines, rule, words).properties(height=460)
 
 
-def _colours(name: str, found: list[str], palette: list[str]) -> alt.Color:
-    return alt.Color(
+def _fills(name: str, found: list[str], palette: list[str]) -> alt.Fill:
+    # A channel of its own, so that the legend shows the strokes alone.
+    return alt.Fill(f"{name}:N", scale=alt.Scale(domain=found, range=_repeat(palette, found)), legend=None)
+
+
+def _strokes(name: str, found: list[str], palette: list[str]) -> alt.Stroke:
+    return alt.Stroke(
         f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_repeat(palette, found)), legend=_legend(found)
     )
 
 
 def _dashes(name: str, found: list[str]) -> alt.StrokeDash:
-    # The same domain and legend as the colours', so that one legend shows both.
+    # The same domain and legend as the strokes', so that one legend shows both.
     return alt.StrokeDash(
         f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_repeat(DASHES, found)), legend=_legend(found)
     )

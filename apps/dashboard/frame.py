@@ -86,7 +86,7 @@ def plain(text: str) -> str:
 
     Hospitals write some of it (names, reasons, names of files): unescaped, an image's address in it would be fetched.
     """
-    return re.sub(r"([^\w\s,'\"%·→×✔✘/])", r"\\\1", text).replace("_", r"\_").replace("\n", " ")
+    return re.sub(r"([!#$&()*+\-.:;<=>?@\[\\\]^_`{|}~])", r"\\\1", " ".join(text.split()))
 
 
 def table(rows: pd.DataFrame) -> None:
@@ -117,8 +117,9 @@ def _announce(record: data.Record) -> None:
         )
     done = f"{summary.evaluated} of {len(summary.tasks)} groups of diseases are learned and tested"
     if summary.status == "failed":
+        reason = plain(summary.message) or "No reason was recorded"
         st.error(
-            f"**'{plain(summary.name)}' stopped before its end.** {plain(summary.message) or 'No reason was recorded'}. {done}.",
+            f"**'{plain(summary.name)}' stopped before its end.** {reason}. {done}.",
             icon=":material/error:",
         )
     elif summary.status == "running":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
 from typing import Any
 
@@ -22,6 +23,7 @@ from braincl_med.errors import BrainclError, ConfigError, FederationError
 from braincl_med.federation.aggregate import average, objection
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
 from braincl_med.federation.messages import Order, Report, size_of
+from braincl_med.files import locked
 from braincl_med.methods import METHODS
 from braincl_med.records.store import RunStore, Step
 from braincl_med.seeding import seed_everything, seed_for
@@ -98,6 +100,10 @@ class Coordinator:
             BrainclError: the run cannot start, or a step fell below its quorum; what was done stays.
         """
         folder = folder_of(self.config.state_folder, self.config.name)
+        with locked(folder, f"experiment '{self.config.name}'"):
+            return self._run(folder)
+
+    def _run(self, folder: Path) -> str:
         checkpoint = starting_point(self.config, self.registry)
         store = RunStore(self.config.state_folder, create=True)
         if checkpoint.finished:

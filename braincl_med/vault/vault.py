@@ -9,7 +9,6 @@ the former state. Files that the manifest does not name are remains of an interr
 those that carry a cue file's name and leaves anything else for the audit to find.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -23,14 +22,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from braincl_med.errors import VaultError
-from braincl_med.files import PARTIAL_SUFFIX, canonical_json, sha256_of, storage_error, sync_folder, write_whole
+from braincl_med.files import PARTIAL_SUFFIX, canonical_json, locked, sha256_of, sync_folder, write_whole
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.module import complete
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile, Shard
 
 MANIFEST = "manifest.json"
-LOCK = ".lock"
 CUE_NAME = re.compile(r"^task-\d{3,5}\.(working|long-term)\.[0-9a-f]{8}\.cue$")
 Memory = Literal["working", "long-term"]
 
@@ -222,22 +220,8 @@ class Vault:
 
     @contextmanager
     def _writing(self) -> Iterator[Manifest]:
-        """Hold the vault's lock, which the system releases when the process ends, and hand out the manifest."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise storage_error(self.folder / LOCK, 0, error) from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.read(handle, 100).decode(errors="replace") or "another process"
-                raise VaultError(f"the vault is being written by {holder}: wait until it has finished") from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
+        """Hold the vault's lock, clear what interrupted writes left, and hand out the manifest."""
+        with locked(self.folder, "the vault"):
             manifest = self.manifest()
             self._clear({e.name for e in manifest.entries})
             yield manifest
-        finally:
-            os.close(handle)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -19,13 +18,22 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from apps.dashboard.launch import command
-from tests.records.example_store import build_example
+from braincl_med.records.store import RunStore
+from tests.records.example_store import begin, build_example
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1400,2400"
-).split()
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1400,2400",
+)
 PAGES = {
     "": "Overview",
     "accuracy": "Accuracy as diseases are added",
@@ -42,10 +50,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    return build_example(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def address(store: RunStore) -> Iterator[str]:
     """The address of a dashboard over the example store, served until the tests are done."""
-    state = tmp_path_factory.mktemp("state")
-    build_example(state)
+    state = store.path.parent
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -123,7 +135,12 @@ def test_walk_along_the_sidebar(address: str, browser: webdriver.Chrome) -> None
         assert not browser.find_elements(By.CSS_SELECTOR, '[data-testid="stException"]'), title
 
 
-def test_pages_ask_nobody_but_the_dashboard(address: str, browser: webdriver.Chrome) -> None:
+def test_pages_ask_nobody_but_the_dashboard(store: RunStore, address: str, browser: webdriver.Chrome) -> None:
+    picture = "![x](http://192.0.2.1/seen.png) <img src='http://192.0.2.1/seen.png'>"
+    checks = [{"check": picture, "passed": False, "detail": picture}]
+    store.record_audit(False, {"vaults": [{"vault": picture, "experiments": [picture], "checks": checks}]})
+    begin(store, "hostile", data=picture)
+    store.end("hostile", "failed", picture)
     browser.get_log("performance")
     for path in PAGES:
         browser.get(f"{address}/{path}")
@@ -133,6 +150,7 @@ def test_pages_ask_nobody_but_the_dashboard(address: str, browser: webdriver.Chr
     asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
 
     assert any(url.startswith(address) for url in asked)
+    assert "192.0.2.1" in browser.find_element(By.CSS_SELECTOR, '[data-testid="stApp"]').text
     assert {
         url for url in asked if urlsplit(url).scheme in ("http", "https") and not url.startswith(f"{address}/")
     } == set()

@@ -44,8 +44,8 @@ if fair is None:
 
 weakest = next(row for row in record.summary.classes if row.number == fair.worst_class)
 st.markdown(
-    f"Recognised least: **{frame.plain(weakest.name)}**, {percent(fair.worst_accuracy)} of {weakest.scans} test scans, "
-    f"from the group *{frame.plain(weakest.task)}*."
+    f"Recognised least: **{frame.plain(weakest.name)}**, "
+    f"{percent(fair.worst_accuracy)} of {weakest.scans} test scans, from the group *{frame.plain(weakest.task)}*."
 )
 figures = [
     ("Between diagnoses", fair.class_spread, "Best minus worst diagnosis."),

@@ -49,8 +49,8 @@ def learned(summary: Summary) -> pd.DataFrame:
                         "Group": f"{number + 1} · {task.name}",
                         "Diagnosis": row.name,
                         "State": "learned" if done else "to learn",
-                        "Test scans": row.scans if done else None,
-                        "When first learned": None if isnan(row.first) else 100 * row.first,
+                        "Test scans": str(row.scans) if done else "-",
+                        "When first learned": percent(row.first),
                         "Now": None if isnan(row.now) else 100 * row.now,
                     }
                 )
@@ -68,9 +68,7 @@ def comparison(summaries: list[Summary]) -> pd.DataFrame:
         "Accuracy now": [percent(s.last_accuracy) for s in summaries],
         "Forgetting": [percent(s.forgetting) for s in summaries],
         "Weakest diagnosis": [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries],
-        "Kept on disk": [
-            f"{size(s.bytes_at_rest)}{' and all raw scans' if s.keeps_raw_scans else ''}" for s in summaries
-        ],
+        "Kept on disk": ["all raw scans" if s.keeps_raw_scans else size(s.bytes_at_rest) for s in summaries],
         "Sent over the network": [size(s.bytes_on_wire) for s in summaries],
         "Time": [duration(s.seconds) for s in summaries],
     }
@@ -99,9 +97,7 @@ st.dataframe(
     hide_index=True,
     width="stretch",
     column_config={
-        "When first learned": st.column_config.NumberColumn(
-            format="%.1f %%", help="Accuracy right after its group was learned"
-        ),
+        "When first learned": st.column_config.TextColumn(help="Accuracy right after its group was learned"),
         "Now": st.column_config.ProgressColumn(
             format="%.1f %%", min_value=0, max_value=100, help="Accuracy after the latest group"
         ),
