@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from braincl_med.config import ExperimentConfig, load_experiment
-from braincl_med.errors import BrainclError
+from braincl_med.errors import BrainclError, ConfigError
 
 app = typer.Typer(
     help="Hospitals learn new diagnoses together, one after another, without handing over or keeping their scans.",
@@ -108,6 +108,51 @@ def tasks_list(
         typer.echo(f"{task.name} ({mark})")
         for row, spec in zip(checkpoint.registry.numbers(number), task.classes, strict=True):
             typer.echo(f"  {row:3d}  {spec.name}  [{spec.key}]")
+
+
+@app.command()
+def audit(
+    vaults: Annotated[list[Path], typer.Argument(help="Hospitals' vault folders, or folders of one experiment.")],
+    scans: Annotated[
+        Path | None, typer.Option("--scans", help="Raw scans to search for and compare, written by `braincl scans`.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    state: Annotated[Path | None, typer.Option("--state", help="State root that records the audit.")] = None,
+) -> None:
+    """Check that vaults hold sound memories and nothing else; exit status 1 when a check fails."""
+    from braincl_med.files import write_whole
+    from braincl_med.privacy.audit import audit as audit_vaults
+    from braincl_med.privacy.audit import passed, record
+    from braincl_med.privacy.fidelity import load_scans
+    from braincl_med.privacy.page import html, text
+    from braincl_med.records.store import now
+
+    if out is not None and any(out.resolve().is_relative_to(vault.resolve()) for vault in vaults):
+        raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")
+    report = audit_vaults(vaults, None if scans is None else load_scans(scans))
+    typer.echo(json.dumps(report, indent=2) if as_json else text(report))
+    if out is not None:
+        write_whole(out / "audit.json", json.dumps(report, indent=2).encode())
+        write_whole(out / "audit.html", html(report, now()).encode())
+    record(report, vaults, state)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def scans(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged experiment.")],
+    site: Annotated[int, typer.Option("--site", help="The simulated hospital's number.")],
+    out: Annotated[Path, typer.Option("--out", help="The file (.npz) to write, outside the state root.")],
+    override: OverrideOption = None,
+    state: StateOption = None,
+) -> None:
+    """Write a simulated hospital's raw training scans to a file, to audit its vault against them."""
+    from braincl_med.privacy.fidelity import export_scans
+
+    written = export_scans(_load(config, override, state), site, out)
+    typer.echo(f"{len(written):,} raw scans written to '{out.name}': protect it, and delete it after the audit")
 
 
 @app.command()

@@ -71,6 +71,7 @@ REGISTER: tuple[Callable[[Callable[[Message, Context], Message]], object], ...] 
     app.query("select"),
     app.train("sleep"),
     app.train("train"),
+    app.train("calibrate"),
     app.evaluate(),
 )
 for register in REGISTER:

@@ -23,6 +23,7 @@ MESSAGE_TYPES = {
     "select": "query.select",
     "sleep": "train.sleep",
     "train": "train.train",
+    "calibrate": "train.calibrate",
     "evaluate": "evaluate",
 }
 

@@ -1,16 +1,24 @@
 """The charts: colours that colour-blind readers tell apart, numbers where colours alone would not do."""
 
+import json
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 Drawing = alt.LayerChart | alt.FacetChart
+MOST_NUMBERS = 14
 # Okabe & Ito's colours; the last two only where there are that many curves.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 SHARES: dict[str, Any] = {"format": ".0%", "tickCount": 5}
-LABEL: dict[str, Any] = {"labelLimit": 260, "labelFontSize": 12, "titleFontSize": 13, "titlePadding": 10}
+LABEL: dict[str, Any] = {
+    "labelFlush": False,
+    "labelLimit": 330,
+    "labelFontSize": 12,
+    "titleFontSize": 13,
+    "titlePadding": 10,
+}
 
 
 def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_title: str, y_title: str) -> Drawing:
@@ -20,7 +28,9 @@ def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_t
     """
     steps, found = list(dict.fromkeys(frame[x])), [n for n in names if n in set(frame[name])]
     shown = alt.Chart(frame).encode(
-        x=alt.X(f"{x}:N", sort=steps, title=x_title, axis=alt.Axis(labelAngle=_angle(steps), **LABEL)),
+        x=alt.X(
+            f"{x}:N", sort=steps, title=x_title, axis=alt.Axis(labelAngle=_angle(steps), labelOverlap=False, **LABEL)
+        ),
         y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(**SHARES, **LABEL)),
         tooltip=[
             alt.Tooltip(f"{x}:N", title=x_title),
@@ -35,19 +45,16 @@ def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_t
     return alt.layer(lines, points).properties(height=420)
 
 
-def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title: str, y_title: str) -> Drawing:
+def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title: str, y_title: str | None) -> Drawing:
     """Cells of shares of 1, each with the words of column `text` written in it while they can be read."""
     columns, rows = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[y]))
+    readable = len(columns) <= MOST_NUMBERS
+    angle = _angle(columns)
+    above = alt.Axis(orient="top", labelAngle=angle, labelOverlap=not readable, **LABEL)
     cells = alt.Chart(frame).encode(
-        x=alt.X(
-            f"{x}:N",
-            sort=columns,
-            title=x_title,
-            axis=alt.Axis(orient="top", labelAngle=_angle(columns), labelOverlap=False, **LABEL),
-        ),
-        y=alt.Y(f"{y}:N", sort=rows, title=y_title, axis=alt.Axis(**LABEL)),
+        x=alt.X(f"{x}:N", sort=columns, title=x_title, axis=above),
+        y=alt.Y(f"{y}:N", sort=rows, title=y_title, axis=alt.Axis(labelOverlap=False, **LABEL)),
     )
-    readable = len(columns) <= 14
     boxes = cells.mark_rect(stroke="white", strokeWidth=1).encode(
         color=alt.Color(
             f"{value}:Q",
@@ -55,14 +62,14 @@ def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title:
             legend=None if readable else alt.Legend(title=None, format=".0%", gradientLength=160),
         ),
         tooltip=[
-            alt.Tooltip(f"{y}:N", title=y_title),
-            alt.Tooltip(f"{x}:N", title=x_title),
+            alt.Tooltip(f"{y}:N", title=y),
+            alt.Tooltip(f"{x}:N", title=x),
             alt.Tooltip(f"{text}:N", title=" "),
         ],
     )
-    around = 70 if _angle(columns) == 0 else 190
+    around = 70 if angle == 0 else 190
     if not readable:
-        return alt.layer(boxes).properties(height=20 * len(rows) + around)
+        return alt.layer(boxes).properties(height=18 * len(rows) + around)
     words = cells.mark_text(fontSize=13).encode(
         text=f"{text}:N",
         color=alt.condition(alt.datum[value] > 0.5, alt.value("white"), alt.value("#222222")),
@@ -126,25 +133,34 @@ def stacked_bars(
     return alt.layer(bars).properties(height=height * len(found) + 90)
 
 
-def densities(frame: pd.DataFrame, threshold: float, x_title: str) -> Drawing:
-    """Histograms as steps: columns `score`, `share` of the group's scans, and `group`; a rule at the threshold."""
+def densities(frame: pd.DataFrame, threshold: int, ticks: dict[int, str], x_title: str) -> Drawing:
+    """Histograms as steps, and a rule at the threshold.
+
+    Args:
+        frame: columns `bin`, `share` of the group's scans, and `group`.
+        threshold: a bin.
+        ticks: what stands at the axis, by bin; bins need not be of one width.
+        x_title: of the axis.
+    """
     groups = list(dict.fromkeys(frame["group"]))
+    axis = alt.Axis(grid=False, values=list(ticks), labelExpr=f"({json.dumps(ticks)})[datum.value]", **LABEL)
     shown = alt.Chart(frame).encode(
-        x=alt.X("score:Q", title=x_title, scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, **LABEL)),
+        x=alt.X("bin:Q", title=x_title, scale=alt.Scale(nice=False, zero=False), axis=axis),
         y=alt.Y("share:Q", title="Share of the group's scans", stack=None, axis=alt.Axis(**SHARES, **LABEL)),
-        tooltip=["group:N", alt.Tooltip("score:Q", format=".2f"), alt.Tooltip("share:Q", format=".1%")],
+        tooltip=[alt.Tooltip("group:N", title=" "), alt.Tooltip("share:Q", title="share", format=".1%")],
     )
     palette = [PALETTE[i] for i in (0, 3, 5, 1)]
     areas = shown.mark_area(interpolate="step-after", opacity=0.1).encode(fill=_fills("group", groups, palette))
     lines = shown.mark_line(interpolate="step-after", strokeWidth=2.5).encode(
         stroke=_strokes("group", groups, palette), strokeDash=_dashes("group", groups)
     )
-    at = alt.Chart(pd.DataFrame({"score": [threshold], "label": ["threshold"]}))
-    rule = at.mark_rule(color="#222222", strokeWidth=2).encode(x="score:Q")
+    at = alt.Chart(pd.DataFrame({"bin": [threshold], "label": ["threshold"]}))
+    rule = at.mark_rule(color="#222222", strokeWidth=2).encode(x="bin:Q")
     words = at.mark_text(align="left", dx=6, fontSize=12, color="#222222").encode(
-        x="score:Q", y=alt.value(8), text="label:N"
+        x="bin:Q", y=alt.value(-8), text="label:N"
     )
-    return alt.layer(areas, lines, rule, words).properties(height=460)
+    # The layer with the legend comes first: the first one decides whether there is any.
+    return alt.layer(lines, areas, rule, words).properties(height=460)
 
 
 def _fills(name: str, found: list[str], palette: list[str]) -> alt.Fill:
@@ -166,7 +182,7 @@ def _dashes(name: str, found: list[str]) -> alt.StrokeDash:
 
 
 def _legend(found: list[str]) -> alt.Legend:
-    columns = max(1, min(4, 140 // max(map(len, found), default=1)))
+    columns = max(1, min(4, 100 // max(map(len, found), default=1)))
     return alt.Legend(
         title=None,
         orient="bottom",

@@ -1,6 +1,7 @@
 """What every page has in common: its title, the experiment chosen in the sidebar, and what must be said first."""
 
 import re
+from collections.abc import Iterable
 from typing import NoReturn
 
 import pandas as pd
@@ -14,6 +15,7 @@ METHODS = {
     "finetune": "Finetune: nothing is kept; the lower bound to compare with",
     "joint": "Joint: all raw scans are kept; the upper bound to compare with",
 }
+CARD_PIXELS = 204
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Stopped"}
 
 
@@ -87,6 +89,13 @@ def plain(text: str) -> str:
     Hospitals write some of it (names, reasons, names of files): unescaped, an image's address in it would be fetched.
     """
     return re.sub(r"([!#$&()*+\-.:;<=>?@\[\\\]^_`{|}~])", r"\\\1", " ".join(text.split()))
+
+
+def cards(figures: Iterable[tuple[str, str, str]]) -> None:
+    """Figures beside each other, as (label, value, help); they wrap where the window is narrow."""
+    with st.container(horizontal=True):
+        for label, value, help_text in figures:
+            st.metric(label, value, help=help_text, border=True, width=CARD_PIXELS)
 
 
 def table(rows: pd.DataFrame) -> None:

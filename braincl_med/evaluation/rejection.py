@@ -14,7 +14,8 @@ import numpy.typing as npt
 from braincl_med.evaluation.continual import Counts, Figures
 
 EDGES: dict[str, Figures] = {
-    "max-softmax": np.linspace(0, 1, 201),
+    # A trained network is sure of most scans: bins of one width would throw those above 0.99 together as ties.
+    "max-softmax": np.concatenate([np.linspace(0, 0.9, 91), 1 - np.logspace(-1, -8, 113)[1:], [1]]),
     "energy": np.linspace(-10, 40, 501),
 }
 """Bin edges of each kind of score; values outside fall into the first or last bin."""

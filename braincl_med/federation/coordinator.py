@@ -36,7 +36,7 @@ Exchange = Callable[[Order], Sequence[Report]]
 """Sends an order to every hospital and returns the answers that came in time."""
 
 PHASES_WITHOUT_WEIGHTS = frozenset({"encode"})
-TRAINING_PHASES = frozenset({"wake", "sleep", "train"})
+TRAINING_PHASES = frozenset({"wake", "sleep", "train", "calibrate"})
 PACKAGES = ("braincl-med", "torch", "torchvision", "flwr", "constriction", "medmnist", "numpy")
 
 

@@ -19,7 +19,7 @@ from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.module import Progress, complete, fit
 from braincl_med.methods import METHODS
 from braincl_med.phases.select import select
-from braincl_med.phases.sleep import sleep
+from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.phases.wake import rows_from_class_means, wake
 from braincl_med.seeding import seed_everything, seed_for
 from braincl_med.streams.named import unknown_sets
@@ -29,6 +29,7 @@ from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard, completion_
 from braincl_med.vault.vault import Vault
 
 log = logging.getLogger("braincl")
+CALIBRATION_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Hospital:
             "select": self.select,
             "sleep": self.sleep,
             "train": self.sleep,
+            "calibrate": self.calibrate,
             "evaluate": self.evaluate,
         }
         try:
@@ -157,6 +159,17 @@ class Hospital:
         seed = self._seed(order)
         loss = sleep(cortex, samples, self.config.sleep, order.round, seed, dithering)
         return Report(self.name, len(samples), _finite(loss), weights=cortex.weights())
+
+    def calibrate(self, order: Order) -> Report:
+        """Take the shared network's normalisation statistics anew on the samples it was trained on."""
+        samples = METHODS[self.config.method].samples(self, order.registry, order.task)
+        if len(samples) < 2:
+            return Report(self.name)
+        samples = samples.take(np.random.default_rng(self._seed(order)).permutation(len(samples)))
+        cortex = Cortex.of(order.weights, self.config.cortex)
+        calibrate(cortex, samples, CALIBRATION_BATCH)
+        changed = {n: t for n, t in cortex.weights().items() if "running_" in n or "num_batches_tracked" in n}
+        return Report(self.name, len(samples), weights=changed)
 
     def evaluate(self, order: Order) -> Report:
         """Count this hospital's raw test scans by true and predicted class, and their confidence scores."""

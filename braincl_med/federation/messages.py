@@ -15,7 +15,7 @@ class Order:
     Attributes:
         experiment: whose vault folder is meant.
         task: the task being learned.
-        phase: encode, wake, select, sleep, train or evaluate.
+        phase: encode, wake, select, sleep, train, calibrate or evaluate.
         round: of the phase, from 0.
         registry: all tasks known to the server.
         weights: the shared network; empty where the phase needs none.

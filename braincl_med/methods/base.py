@@ -38,6 +38,15 @@ class Method:
     recalls: bool
 
 
-def training_rounds(config: ExperimentConfig) -> Steps:
-    """The steps of a method that only trains the whole network: as many rounds as sleep has, then evaluation."""
-    return (*(("train", r) for r in range(config.sleep.rounds)), ("evaluate", 0))
+def training_rounds(config: ExperimentConfig, phase: str) -> Steps:
+    """The rounds of `phase`, which trains the whole network, and what must follow them.
+
+    Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged.
+    """
+    calibrate = (("calibrate", 0),) if config.cortex.norm == "batch" else ()
+    return (*((phase, r) for r in range(config.sleep.rounds)), *calibrate)
+
+
+def train_and_evaluate(config: ExperimentConfig) -> Steps:
+    """The steps of a method that only trains the whole network, for as many rounds as sleep has."""
+    return (*training_rounds(config, "train"), ("evaluate", 0))

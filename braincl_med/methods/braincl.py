@@ -1,14 +1,14 @@
 """BrainCL: semi-parametric memory and wake-sleep consolidation (arXiv 2504.14727)."""
 
 from braincl_med.config import ExperimentConfig
-from braincl_med.methods.base import Material, Method, Steps
+from braincl_med.methods.base import Material, Method, Steps, training_rounds
 from braincl_med.streams.tasks import Registry, Scans
 
 
 def _steps(config: ExperimentConfig) -> Steps:
     """Encode, wake, select, sleep, evaluate; without sleep, working memory is neither selected from nor replayed."""
     wake = tuple(("wake", r) for r in range(config.wake.rounds))
-    sleep = (("select", 0), *(("sleep", r) for r in range(config.sleep.rounds))) if config.sleep.enabled else ()
+    sleep = (("select", 0), *training_rounds(config, "sleep")) if config.sleep.enabled else ()
     return (("encode", 0), *wake, *sleep, ("evaluate", 0))
 
 

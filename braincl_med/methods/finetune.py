@@ -1,6 +1,6 @@
 """Finetune: the whole network is trained on the raw scans of the current task alone; the paper's lower bound."""
 
-from braincl_med.methods.base import Material, Method, training_rounds
+from braincl_med.methods.base import Material, Method, train_and_evaluate
 from braincl_med.streams.tasks import Registry, Scans
 
 
@@ -8,4 +8,4 @@ def _samples(material: Material, registry: Registry, task: int) -> Scans:
     return material.raw(registry, task)
 
 
-FINETUNE = Method("finetune", training_rounds, _samples, recalls=False)
+FINETUNE = Method("finetune", train_and_evaluate, _samples, recalls=False)

@@ -3,7 +3,7 @@
 It keeps every raw scan, which is what the project exists to avoid: a yardstick, not a deployment.
 """
 
-from braincl_med.methods.base import Material, Method, training_rounds
+from braincl_med.methods.base import Material, Method, train_and_evaluate
 from braincl_med.streams.tasks import Registry, Scans
 
 
@@ -11,4 +11,4 @@ def _samples(material: Material, registry: Registry, task: int) -> Scans:
     return Scans.join(material.raw(registry, t) for t in range(task + 1))
 
 
-JOINT = Method("joint", training_rounds, _samples, recalls=False)
+JOINT = Method("joint", train_and_evaluate, _samples, recalls=False)

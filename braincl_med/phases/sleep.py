@@ -93,6 +93,25 @@ def sleep(
     return loss_sum / len(labels)
 
 
+@torch.no_grad()
+def calibrate(cortex: Cortex, recalled: Scans, batch_size: int) -> None:
+    """Take the statistics of batch normalisation anew, as plain means over the batches of `recalled`.
+
+    Nothing else changes. After federated averaging the running statistics belong to no network that exists; without
+    this, three hospitals on four kinds of blood cells stayed at chance after the first round.
+    """
+    layers = [m for m in cortex.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+    cortex.train()
+    for place in _batches(len(recalled), batch_size):
+        cortex.features(scans_to_tensor(recalled.images[place]))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
 def _batches(samples: int, size: int) -> list[slice]:
     """Batches of nearly equal size, at most `size`: a last batch of one scan would break batch normalisation."""
     count = -(-samples // size)

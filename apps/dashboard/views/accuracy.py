@@ -83,16 +83,17 @@ if len(cells):
         charts.heatmap(cells, "Accuracy on", "After learning", "share", "text", "Accuracy on", "After learning"),
         width="stretch",
     )
-left, right, _ = st.columns([1, 1, 2])
-left.metric(
-    "Average accuracy",
-    percent(record.summary.average_accuracy),
-    help="The mean over the steps of the accuracy on all diagnoses known by then.",
-    border=True,
-)
-right.metric(
-    "Forgetting",
-    percent(record.summary.forgetting),
-    help="The best accuracy a former group ever had minus the one it has now, averaged over former groups.",
-    border=True,
+frame.cards(
+    [
+        (
+            "Average accuracy",
+            percent(record.summary.average_accuracy),
+            "The mean over the steps of the accuracy on all diagnoses known by then.",
+        ),
+        (
+            "Forgetting",
+            percent(record.summary.forgetting),
+            "The best accuracy a former group ever had minus the one it has now, averaged over former groups.",
+        ),
+    ]
 )

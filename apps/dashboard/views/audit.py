@@ -89,8 +89,7 @@ def fidelity(found: dict[str, Any] | None) -> None:
         ),
         ("Scans compared", _number(found.get("scans"), 0), "Raw scans that the audit compared with their recalls."),
     ]
-    for column, (label, value, help_text) in zip(st.columns(4), cards, strict=True):
-        column.metric(label, value, help=help_text)
+    frame.cards(cards)
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -107,7 +106,10 @@ if audit is None:
     frame.sentence("No audit has been recorded yet.", "`braincl audit` makes one.")
 vaults = audit.report.get("vaults") or []
 if audit.passed:
-    st.success(f"**Passed** on {frame.when(audit.made)}: {len(vaults)} vaults.", icon=":material/check_circle:")
+    st.success(
+        f"**Passed** on {frame.when(audit.made)}: {len(vaults)} {'vault' if len(vaults) == 1 else 'vaults'}.",
+        icon=":material/check_circle:",
+    )
 else:
     bad = [str(v.get("vault", "a vault")) for v in vaults if not v.get("passed")]
     st.error(

@@ -58,8 +58,7 @@ figures = [
     ("Between hospitals", fair.hospital_spread, "Best minus worst hospital, each on its own test scans."),
 ]
 st.caption("Largest differences in accuracy; 0 % is equal treatment.")
-for column, (label, value, help_text) in zip(st.columns(4), figures, strict=True):
-    column.metric(label, percent(value), help=help_text, border=True)
+frame.cards((label, percent(value), about) for label, value, about in figures)
 
 latest = record.counts[-1]
 hospitals = record.summary.hospitals
@@ -89,12 +88,14 @@ if len(rows):
     st.subheader("Which diagnoses are taken for which")
     st.markdown("A row is what the scans show, a column what was answered; the diagonal is right.")
     as_share = st.radio("Numbers", ["per cent of the row", "scans"], horizontal=True) == "per cent of the row"
-    names = [row.name for row in record.summary.classes[: record.known]]
+    many = record.known > charts.MOST_NUMBERS
+    names = [f"{row.number} · {row.name}" if many else row.name for row in record.summary.classes[: record.known]]
+    answers = [str(row.number) if many else row.name for row in record.summary.classes[: record.known]]
     cells = pd.DataFrame(
         [
             {
                 "Shown": names[true],
-                "Answered": names[predicted],
+                "Answered": answers[predicted],
                 "share": counts[true, predicted] / counts[true].sum(),
                 "text": percent(counts[true, predicted] / counts[true].sum(), 0)
                 if as_share
@@ -105,8 +106,6 @@ if len(rows):
             if counts[true].sum()
         ]
     )
-    st.altair_chart(
-        charts.heatmap(cells, "Answered", "Shown", "share", "text", "Answered", "Scan shows"), width="stretch"
-    )
+    st.altair_chart(charts.heatmap(cells, "Answered", "Shown", "share", "text", "Answered", None), width="stretch")
 else:
     st.info(f"{frame.plain(where)} has no test scans after the latest group.", icon=":material/info:")

@@ -67,8 +67,7 @@ cards = [
     ("Sent over the network", size(summary.bytes_on_wire), "Network weights and messages to and from all hospitals."),
     ("Time", duration(summary.seconds), "Of all exchanges with the hospitals, their training included."),
 ]
-for column, (label, value, help_text) in zip(st.columns(4), cards, strict=True):
-    column.metric(label, value, help=help_text, border=True)
+frame.cards(cards)
 if summary.keeps_raw_scans:
     st.warning("This method trains on every raw scan of former groups. Those bytes are not counted here.")
 

@@ -30,9 +30,7 @@ def headline(summary: Summary) -> None:
         ("Kept on disk", size(summary.bytes_at_rest), HELP["rest"]),
         ("Sent over the network", size(summary.bytes_on_wire), HELP["wire"]),
     ]
-    columns = [*st.columns(3), *st.columns(3)]
-    for column, (label, value, help_text) in zip(columns, figures, strict=True):
-        column.metric(label, value, help=help_text, border=True)
+    frame.cards(figures)
     if summary.keeps_raw_scans:
         st.caption("This method keeps every raw scan for training; those bytes are not counted above.")
 

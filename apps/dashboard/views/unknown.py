@@ -11,22 +11,24 @@ from braincl_med.evaluation.rejection import EDGES, KNOWN, answering, threshold_
 from braincl_med.records.summary import percent
 
 SCORES = {
-    "energy": "energy (log-sum-exp of the network's outputs)",
-    "max-softmax": "highest probability (maximum softmax)",
+    "energy": "energy (log-sum-exp)",
+    "max-softmax": "highest probability (softmax)",
 }
 GROUPS = {
     "known-correct": "known, recognised",
     "known-wrong": "known, mistaken",
-    "unknown-near": "unknown, near (diagnoses still to be learned)",
+    "unknown-near": "unknown, near (still to be learned)",
     "unknown-far": "unknown, far (other examinations)",
 }
 BARS = 30
+TICKS = {
+    "energy": [float(n) for n in range(-10, 41)],
+    "max-softmax": [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999],
+}
 
 
-def shares(groups: dict[str, np.ndarray], edges: np.ndarray) -> pd.DataFrame:
-    """Each group's histogram as shares of its scans, over about `BARS` bins where there are any scans."""
-    occupied = np.flatnonzero(sum(groups.values()))
-    first, last = int(occupied[0]), int(occupied[-1]) + 1
+def shares(groups: dict[str, np.ndarray], first: int, last: int) -> pd.DataFrame:
+    """Each group's histogram as shares of its scans, bins `first` to `last` joined to about `BARS`."""
     width = max(1, round((last - first) / BARS))
     rows = []
     for kind, label in GROUPS.items():
@@ -34,9 +36,15 @@ def shares(groups: dict[str, np.ndarray], edges: np.ndarray) -> pd.DataFrame:
         if counts is None or not counts.sum():
             continue
         starts = range(first, last, width)
-        rows += [(edges[s], counts[s : min(s + width, last)].sum() / counts.sum(), label) for s in starts]
-        rows.append((edges[last], 0.0, label))
-    return pd.DataFrame(rows, columns=["score", "share", "group"])
+        rows += [(s, counts[s : min(s + width, last)].sum() / counts.sum(), label) for s in starts]
+        rows.append((last, 0.0, label))
+    return pd.DataFrame(rows, columns=["bin", "share", "group"])
+
+
+def ticks(score: str, first: int, last: int) -> dict[int, str]:
+    """Where the axis is labelled: round values by the bin that begins there."""
+    bins = {int(np.argmin(np.abs(EDGES[score] - value))): f"{value:g}" for value in TICKS[score]}
+    return {at: label for at, label in bins.items() if first <= at <= last}
 
 
 def figures(record: data.Record, score: str) -> pd.DataFrame:
@@ -93,38 +101,39 @@ if not np.sum(total):
     frame.sentence("No scans were scored after this group.")
 
 occupied = np.flatnonzero(total)
-step = float(edges[1] - edges[0])
-low, high = float(edges[occupied[0]]), float(edges[occupied[-1] + 1])
-default = float(edges[threshold_at(known)]) if known.sum() else low
-threshold = st.slider(
+first, last = int(occupied[0]), int(occupied[-1]) + 1
+threshold = st.select_slider(
     "Answer only scans whose confidence is at least",
-    min_value=round(low, 3),
-    max_value=round(high, 3),
-    value=round(default, 3),
-    step=round(step, 3),
+    options=range(first, last + 1),
+    value=threshold_at(known) if known.sum() else first,
+    format_func=lambda number: f"{edges[number]:.8g}",
     key=f"threshold-{record.summary.name}-{task}-{score}",
     help="At first the highest threshold at which 95 % of known scans are answered.",
 )
-at = answering(groups, round((threshold - float(edges[0])) / step))
+at = answering(groups, threshold)
 everything = answering(groups, 0)
 cards = [
     ("Known scans answered", at.answered, "The share of scans of learned diagnoses that reach the threshold."),
     (
-        "Right among the answered",
+        "Right when answered",
         at.accuracy,
         f"Accuracy on the known scans that are answered. Answering all of them: {percent(everything.accuracy)}.",
     ),
-    ("Near unknown set aside", at.near_rejected, "Scans of diagnoses still to be learned, rightly not answered."),
-    ("Far unknown set aside", at.far_rejected, "Scans of other examinations altogether, rightly not answered."),
+    ("Near ones set aside", at.near_rejected, "Scans of diagnoses still to be learned, rightly not answered."),
+    ("Far ones set aside", at.far_rejected, "Scans of other examinations altogether, rightly not answered."),
 ]
-for column, (label, value, help_text) in zip(st.columns(4), cards, strict=True):
-    column.metric(label, percent(value), help=help_text, border=True)
+frame.cards((label, percent(value), about) for label, value, about in cards)
 if isnan(at.near_rejected):
     st.caption("No near unknown scans here: every diagnosis of this experiment is learned.")
 if isnan(at.far_rejected):
     st.caption("No far unknown scans were tested: the experiment names no other examination to test with.")
 st.altair_chart(
-    charts.densities(shares(groups, edges), threshold, "Confidence: less familiar ← → more familiar"),
+    charts.densities(
+        shares(groups, first, last),
+        threshold,
+        ticks(score, first, last),
+        "Confidence: less familiar ← → more familiar",
+    ),
     width="stretch",
 )
 st.caption("Each curve is one group of scans; scans left of the threshold are set aside.")

@@ -1,0 +1,320 @@
+"""An audit of vaults: that they hold sound memories and nothing else, and how much these give away.
+
+The report is plain JSON, the same on the terminal, in a file, and in the run store:
+
+    vaults ─┬─ vault, passed, experiments
+            ├─ checks     check, passed, detail                       one a kind of check
+            ├─ files      file, bytes, records, bits-per-scan, …      one a committed cue file
+            └─ fidelity   psnr, ssim, re-identified, scans, tasks     or null when no scans were given
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braincl_med.errors import BrainclError, ConfigError, DataError, VaultError
+from braincl_med.files import LOCK_NAME, PARTIAL_SUFFIX, canonical_json, sha256_of
+from braincl_med.memory.coding import FrequencyTables
+from braincl_med.memory.module import complete
+from braincl_med.privacy.fidelity import GivenScans, Likeness, likeness
+from braincl_med.privacy.search import looks_like, raw_scan_findings, shown
+from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.vault.cuefile import MAGIC, CueFile, completion_bytes
+from braincl_med.vault.vault import CUE_NAME, MANIFEST, Entry, Vault
+
+MANIFEST_CHECK = "The manifest is intact"
+FILES_CHECK = "Every committed file is intact"
+CUES_CHECK = "Every cue decodes"
+BYTES_CHECK = "Nothing is hidden in a cue file"
+FOLDER_CHECK = "Nothing but memories lies in the vault"
+SCANS_CHECK = "No raw scan lies in the vault"
+
+MOST_NAMED = 50
+"""Problems that one check spells out; more are counted."""
+LARGEST_SHARD = 2**32
+"""Cue elements of one class beyond which an audit does not decode it: they would not fit into memory."""
+LOCK_CONTENT = re.compile(rb"(process \d{1,10})?")
+
+Report = dict[str, Any]
+
+
+def audit(vaults: Sequence[Path], given: GivenScans | None = None) -> Report:
+    """Audit vaults; nothing in them is changed.
+
+    Args:
+        vaults: hospitals' vault folders, or folders of one experiment each.
+        given: a hospital's raw scans, to be searched for in all the vaults and compared with its recalls.
+
+    Raises:
+        VaultError: a folder is missing, or a vault is being written.
+        ConfigError: the scans' hospital is not one of several vaults.
+        DataError: the scans are not those that the memories were made of.
+    """
+    for folder in vaults:
+        if not folder.is_dir():
+            raise VaultError(
+                f"there is no folder '{folder.name}': give a hospital's vault or one experiment's folder"
+            )
+        if (folder / STORE_NAME).exists():
+            raise VaultError(f"'{folder.resolve().name}' is a state root, not a vault: give its site-* folders")
+    compared = None
+    if given is not None:
+        compared = vaults[0] if len(vaults) == 1 else next((v for v in vaults if _owner(v) == given.hospital), None)
+        if compared is None:
+            raise ConfigError("the scans do not say to which of these vaults they belong: audit that vault alone")
+    return {"vaults": [_VaultAudit(v, given, compare=v is compared).report() for v in vaults]}
+
+
+def passed(report: Report) -> bool:
+    """Whether every vault passed every check."""
+    return all(vault["passed"] for vault in report["vaults"])
+
+
+def record(report: Report, vaults: Sequence[Path], state: Path | None) -> None:
+    """Keep the report in the run store of `state`, or of the state roots in which the vaults lie, if any.
+
+    Raises:
+        RecordsError: there is no store in `state`, or one cannot be written.
+    """
+    roots = {_hospital_folder(folder).parent for folder in vaults}
+    for root in [state] if state is not None else sorted(r for r in roots if (r / STORE_NAME).is_file()):
+        RunStore(root).record_audit(passed(report), report)
+
+
+def _is_experiment(folder: Path) -> bool:
+    """Whether a folder is one experiment's: it has a manifest, or has lost it and holds cue files."""
+    return (folder / MANIFEST).exists() or any(CUE_NAME.match(p.name) for p in folder.iterdir())
+
+
+def _hospital_folder(folder: Path) -> Path:
+    """The hospital's vault folder of `folder`, which is that itself or one experiment's."""
+    folder = folder.resolve()
+    return folder.parent if _is_experiment(folder) else folder
+
+
+def _owner(folder: Path) -> str:
+    return _hospital_folder(folder).name
+
+
+class _VaultAudit:
+    """The audit of one vault; every check adds the problems that it finds, each with its place."""
+
+    def __init__(self, folder: Path, given: GivenScans | None, *, compare: bool) -> None:
+        self.folder = folder.resolve()
+        self.given = given
+        self.problems: dict[str, list[str]] = {
+            name: [] for name in (MANIFEST_CHECK, FILES_CHECK, CUES_CHECK, BYTES_CHECK, FOLDER_CHECK, SCANS_CHECK)
+        }
+        self.files: list[dict[str, Any]] = []
+        self.unknown: list[Path] = []
+        self.accounted = self.cues = 0
+        self.likenesses: dict[str, Likeness] = {}
+        try:
+            self._look(compare)
+        except OSError as error:
+            raise VaultError(
+                f"'{self.folder.name}' cannot be read: {os.strerror(error.errno or 0).lower()}"
+            ) from error
+
+    def _look(self, compare: bool) -> None:
+        if _is_experiment(self.folder):
+            self.experiments = [self.folder]
+        else:
+            inside = sorted(self.folder.iterdir())
+            self.experiments = [p for p in inside if p.is_dir() and not p.is_symlink()]
+            self._account([p for p in inside if p not in self.experiments])
+        if not self.experiments:
+            self.problems[MANIFEST_CHECK].append("the folder holds no experiment's memories")
+        belongs_to = self.given.experiment if self.given is not None else ""
+        if compare and belongs_to not in ("", *(p.name for p in self.experiments)):
+            raise DataError(f"the scans are those of experiment {belongs_to!r}, which this vault does not hold")
+        for folder in self.experiments:
+            self._experiment(folder, compare and belongs_to in ("", folder.name))
+        self._raw_scans()
+
+    def report(self) -> Report:
+        """The vault's part of the report."""
+        found = self.problems
+        intact = f"{len(self.files)} {'file' if len(self.files) == 1 else 'files'}"
+        outcomes = {
+            MANIFEST_CHECK: f"{len(self.experiments)} read, checksums match",
+            FILES_CHECK: f"{intact} present, SHA-256, checksum and header as committed",
+            CUES_CHECK: f"{self.cues:,} cues decoded, completion networks finite, recalls of the right shape",
+            BYTES_CHECK: f"{intact} equal what their own cues and completion networks encode to, byte by byte",
+            FOLDER_CHECK: f"{self.accounted} files accounted for",
+            SCANS_CHECK: "no file looks like a scan, an array or an archive"
+            + (f", none of {len(self.given.scans):,} given scans found in any" if self.given is not None else ""),
+        }
+        checks = [
+            {"check": name, "passed": not found[name], "detail": _sentence(found[name]) if found[name] else good}
+            for name, good in outcomes.items()
+        ]
+        return {
+            "vault": self.folder.name,
+            "passed": not any(found.values()),
+            "experiments": [p.name for p in self.experiments],
+            "checks": checks,
+            "files": self.files,
+            "fidelity": self._fidelity(),
+        }
+
+    def _place(self, path: Path) -> str:
+        return shown(path.relative_to(self.folder).as_posix())
+
+    def _experiment(self, folder: Path, compare: bool) -> None:
+        _check_unlocked(folder)
+        vault, entries = Vault(folder), self._manifest(folder)
+        for entry in entries:
+            path = folder / entry.name
+            try:
+                file = vault.load_entry(entry)
+            except VaultError as error:
+                place = "" if folder == self.folder else f"in {self._place(folder)}: "
+                self.problems[FILES_CHECK].append(f"{place}{error}")
+                self.problems[CUES_CHECK].append(f"{self._place(path)} is damaged and was not decoded")
+                continue
+            self._entry(folder, entry, file)
+            if self._decode(path, file) and compare and file.records:
+                assert self.given is not None
+                name = f"{folder.name}/{file.header.task_name}"
+                self.likenesses[name] = likeness(file, self.given.scans)
+        self._account(sorted(folder.iterdir()), {e.name for e in entries})
+
+    def _manifest(self, folder: Path) -> tuple[Entry, ...]:
+        """The committed files as the manifest names them."""
+        path, problems = folder / MANIFEST, self.problems[MANIFEST_CHECK]
+        if not path.is_file() or path.is_symlink():
+            if {p.name for p in folder.iterdir()} != {LOCK_NAME}:
+                problems.append(f"{self._place(path)} is missing")
+            return ()
+        try:
+            manifest = Vault(folder).manifest()
+        except VaultError as error:
+            problems.append(f"{self._place(path)} is refused ({error})")
+            return ()
+        body = manifest.model_dump(mode="json")
+        if path.read_bytes() != canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))}):
+            problems.append(f"{self._place(path)} holds more than a manifest")
+        tasks = [e.task for e in manifest.entries]
+        if tasks != sorted(set(tasks)):
+            problems.append(f"{self._place(path)} names the files of a task twice or out of order")
+        return manifest.entries
+
+    def _entry(self, folder: Path, entry: Entry, file: CueFile) -> None:
+        """Compare a committed file with what the manifest says of it."""
+        header, path = file.header, folder / entry.name
+        size = path.stat().st_size
+        expected = {
+            "experiment": (header.experiment, folder.name),
+            "key": (header.key, entry.key),
+            "size": (size, entry.bytes),
+            "name": (entry.name, f"task-{entry.task:03d}.{entry.memory}.{entry.sha256[:8]}.cue"),
+        }
+        for what, (seen, committed) in expected.items():
+            if seen != committed:
+                self.problems[FILES_CHECK].append(f"{self._place(path)} has {what} {seen!r}, expected {committed!r}")
+        records = file.records
+        self.files.append(
+            {
+                "file": path.relative_to(self.folder).as_posix(),
+                "bytes": size,
+                "records": records,
+                "bits-per-scan": 8 * len(file.payload) / records if records else 0.0,
+                "all-in-bits-per-scan": 8 * size / records if records else 0.0,
+            }
+        )
+
+    def _decode(self, path: Path, file: CueFile) -> bool:
+        """Decode a file as a hospital would, and encode it again: nothing else may be in it."""
+        place, shape = self._place(path), file.shape
+        try:
+            network = file.network()
+            cues = {}
+            for shard in file.header.shards:
+                if shard.records * np.prod(shape.cue, dtype=np.int64) > LARGEST_SHARD:
+                    raise VaultError(f"class {shard.label} claims {shard.records:,} records, too many for memory")
+                cues[shard.label] = file.cues(shard.label)
+                recalled = complete(network, cues[shard.label][:1])
+                if recalled.shape[1:] != (shape.height, shape.width, 3):
+                    raise VaultError(f"class {shard.label} recalls scans of shape {recalled.shape[1:]}")
+            if not cues or not file.records:
+                raise VaultError("the file holds no records")
+            tables = FrequencyTables.of(np.concatenate(list(cues.values())))
+            again = CueFile.pack(file.header, cues, tables, completion_bytes(network)).to_bytes()
+        except BrainclError as error:
+            self.problems[CUES_CHECK].append(f"{place} does not decode: {error}")
+            return False
+        self.cues += file.records
+        if again != path.read_bytes():
+            self.problems[BYTES_CHECK].append(f"{place} holds bytes that do not follow from its cues and its network")
+        for shard in file.header.shards:
+            bounded = (-1, *shard.ordinals, 2**32)
+            if any(a >= b for a, b in pairwise(bounded)):
+                self.problems[BYTES_CHECK].append(f"{place} has ordinals of class {shard.label} out of order")
+        return True
+
+    def _account(self, inside: Sequence[Path], committed: set[str] | None = None) -> None:
+        """Name everything that is neither the vault's own nor committed; `committed` is None above experiments."""
+        for path in inside:
+            own = committed is not None and path.name in (MANIFEST, LOCK_NAME, *committed)
+            if own and path.is_file() and not path.is_symlink():
+                if path.name != LOCK_NAME or LOCK_CONTENT.fullmatch(path.read_bytes()):
+                    self.accounted += 1
+                    continue
+                what = "holds something else than the number of a process"
+            elif path.is_symlink():
+                what = "is a link to somewhere else"
+            elif path.is_dir():
+                what = "is a folder"
+                self.unknown += [p for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
+            elif path.name.endswith(PARTIAL_SUFFIX):
+                what = "is left over from an interrupted write"
+            elif committed is not None and CUE_NAME.match(path.name):
+                what = "is named like a cue file, but no manifest commits it"
+            else:
+                what = "does not belong in a vault"
+            self.problems[FOLDER_CHECK].append(f"{self._place(path)} {what}")
+            if path.is_file() and not path.is_symlink():
+                self.unknown.append(path)
+
+    def _raw_scans(self) -> None:
+        """Judge every unknown file by its content, and search all files for the given scans."""
+        problems = self.problems[SCANS_CHECK]
+        for path in self.unknown:
+            content = path.read_bytes()
+            kind = looks_like(content)
+            if kind is not None:
+                problems.append(f"{self._place(path)} looks like {kind}")
+            elif content and not content.startswith(MAGIC):
+                problems.append(f"{self._place(path)} has no known format and may hold raw pixels")
+        if self.given is not None:
+            problems += raw_scan_findings(self.folder, self.given.scans.images)
+
+    def _fidelity(self) -> dict[str, Any] | None:
+        if not self.likenesses:
+            return None
+        tasks = [{"task": name, **found.as_json()} for name, found in self.likenesses.items()]
+        return {**Likeness.join(list(self.likenesses.values())).as_json(), "tasks": tasks}
+
+
+def _sentence(problems: Sequence[str]) -> str:
+    more = len(problems) - MOST_NAMED
+    return "; ".join(problems[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _check_unlocked(folder: Path) -> None:
+    """Refuse to audit what is being written: a half-made change would look like damage."""
+    path = folder / LOCK_NAME
+    if not path.is_file() or path.is_symlink():
+        return
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            raise VaultError(f"'{folder.name}' is being written: audit it when that is done") from None

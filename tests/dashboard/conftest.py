@@ -1,0 +1,35 @@
+"""Every page over stores in every state, run by Streamlit's own test harness."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from apps.dashboard.launch import ENTRY
+
+OpenPage = Callable[..., AppTest]
+
+
+@pytest.fixture
+def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
+    """Opens a page (`overview`, `accuracy`, …) on the store below `tmp_path`, showing `experiment` if one is named.
+
+    All pages of one test belong to one session, as in a browser.
+    """
+    monkeypatch.setenv("BRAINCL_STATE", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(ENTRY)])
+
+    sessions: list[AppTest] = []
+
+    def opened(page: str, experiment: str | None = None) -> AppTest:
+        if not sessions:
+            sessions.append(AppTest.from_file(str(ENTRY), default_timeout=60).run())
+        app = sessions[0]
+        app.switch_page(f"views/{page}.py").run()
+        if experiment is not None:
+            app.sidebar.selectbox(key="experiment").set_value(experiment).run()
+        return app
+
+    return opened

@@ -1,0 +1,274 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from apps.dashboard.frame import plain
+from apps.dashboard.launch import command
+from braincl_med.evaluation.rejection import histogram
+from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.records.summary import percent, size, summarise
+from tests.dashboard.conftest import OpenPage
+from tests.records.example_store import AUDIT, REAL, begin, build_example, confusion_after, learn
+
+PAGES = {
+    "overview": "Overview",
+    "accuracy": "Accuracy as diseases are added",
+    "fairness": "Fairness",
+    "unknown": "Unknown scans",
+    "memory": "Memory and network",
+    "audit": "Audit",
+}
+FIGURES = [page for page in PAGES if page != "audit"]
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {m.label: m.value for m in app.metric}
+
+
+def words(app: AppTest) -> str:
+    """All that the page says in sentences."""
+    kinds = (app.markdown, app.info, app.warning, app.error, app.success, app.caption)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+@pytest.mark.parametrize("experiment", ["memories", "no-memory"])
+def test_pages_of_finished_experiments(experiment: str, open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    for page, title in PAGES.items():
+        app = open_page(page, experiment)
+        assert not app.exception, page
+        assert [t.value for t in app.title] == [title]
+        if page != "audit":
+            assert "Synthetic phantom scans, not medical data" in words(app)
+
+
+def test_a_missing_store_is_one_sentence(open_page: OpenPage) -> None:
+    for page, title in PAGES.items():
+        app = open_page(page)
+        assert not app.exception, page
+        assert [t.value for t in app.title] == [title]
+        assert len(app.info) == 1
+        assert "run an experiment first" in app.info[0].value
+
+
+def test_a_damaged_store_is_one_sentence(open_page: OpenPage, tmp_path: Path) -> None:
+    (tmp_path / STORE_NAME).write_bytes(b"nonsense" * 400)
+    for page in PAGES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert len(app.info) == 1
+        assert STORE_NAME in app.info[0].value
+        assert str(tmp_path) not in app.info[0].value
+
+
+def test_an_empty_store(open_page: OpenPage, tmp_path: Path) -> None:
+    RunStore(tmp_path, create=True)
+    for page in PAGES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert ("No audit" if page == "audit" else "holds no experiment yet") in app.info[0].value
+
+
+def test_an_experiment_that_has_only_begun(open_page: OpenPage, tmp_path: Path) -> None:
+    begin(RunStore(tmp_path, create=True), "new", data=REAL)
+    for page in FIGURES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert "'new' is running" in words(app)
+        assert "Synthetic" not in words(app)
+
+
+def test_an_experiment_in_its_second_task(open_page: OpenPage, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "half")
+    learn(store, "half", "braincl", tasks=1)
+    for page in FIGURES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert "1 of 3 groups" in words(app)
+
+
+def test_a_stopped_experiment_says_why(open_page: OpenPage, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "broken", "joint")
+    store.end("broken", "failed", "wake of task 'blood-cells': 1 of 3 hospitals gave a usable answer")
+    for page in FIGURES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert "1 of 3 hospitals gave a usable answer" in words(app)
+
+
+def test_gaps_in_what_was_measured(open_page: OpenPage, tmp_path: Path) -> None:
+    """A class without test scans, a silent hospital, no scores in one task, empty scores in the next, no storage."""
+    store = RunStore(tmp_path, create=True)
+    begin(store, "gaps")
+    rng = np.random.default_rng(0)
+    first = confusion_after(0, "braincl", rng)
+    first[1] = 0
+    empty = {"energy": {"known-correct": [0] * 500, "unknown-far": [0] * 500}}
+    far = {"energy": {"unknown-far": [0] * 499 + [3]}, "some-new-score": {"known-correct": [1, 2]}}
+    strange = {"some-new-score": {"known-correct": [1, 2]}}
+    store.record_evaluation("gaps", 0, "a", first, {}, {})
+    store.record_evaluation("gaps", 0, "b", np.zeros((2, 2), int), {}, {"cues": 0, "records": 0})
+    for counts, scores, storage in (
+        (np.zeros((4, 4), int), empty, {"cues": 3, "new-item": 5, "records": 0}),
+        (np.eye(4, dtype=int), empty, {}),
+        (np.eye(4, dtype=int), far, {}),
+        (np.eye(4, dtype=int), strange, {}),
+    ):
+        store.record_evaluation("gaps", 1, "a", counts, scores, storage)
+        for page in FIGURES:
+            assert not open_page(page).exception, page
+
+
+def test_overview_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path) -> None:
+    summary = summarise(build_example(tmp_path), "memories")
+    app = open_page("overview", "memories")
+    assert metrics(app) == {
+        "Average accuracy": percent(summary.average_accuracy),
+        "Accuracy now": percent(summary.last_accuracy),
+        "Forgetting": percent(summary.forgetting),
+        "Weakest diagnosis": percent(summary.fairness.worst_accuracy if summary.fairness else None),
+        "Kept on disk": size(summary.bytes_at_rest),
+        "Sent over the network": size(summary.bytes_on_wire),
+    }
+    comparison = app.table[0].value
+    assert list(comparison.columns) == ["memories", "no\\-memory"]
+    assert list(app.dataframe[0].value["Diagnosis"]) == [c.name for c in summary.classes]
+
+
+def test_a_new_record_is_shown_when_read_again(open_page: OpenPage, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "growing")
+    app = open_page("overview")
+    assert metrics(app)["Accuracy now"] == "-"
+    learn(store, "growing", "braincl", tasks=2)
+    app.sidebar.button[0].click().run()
+    assert metrics(app)["Accuracy now"] == percent(summarise(store, "growing").last_accuracy)
+
+
+def test_curves_may_be_one_for_each_diagnosis_or_none(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    app = open_page("accuracy", "memories")
+    app.radio[0].set_value("diagnosis").run()
+    assert not app.exception
+    assert "blood: basophil" in app.main.multiselect[0].value
+    app.main.multiselect[0].set_value([])
+    app.toggle[0].set_value(False).run()
+    assert not app.exception
+    assert "No test scans have been counted" in words(app)
+
+
+def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    app = open_page("fairness", "memories")
+    app.main.selectbox[0].set_value("site-1")
+    for radio in app.radio:
+        radio.set_value(radio.options[1])
+    assert not app.run().exception
+
+
+def test_the_threshold_decides_what_is_answered(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    app = open_page("unknown", "memories")
+    at_first = metrics(app)
+    assert float(at_first["Known scans answered"].removesuffix(" %")) >= 95
+    low, *_, high = (histogram("energy", np.array([float(o)])).argmax() for o in app.select_slider[0].options)
+    app.select_slider[0].set_value(int(low)).run()
+    assert metrics(app)["Known scans answered"] == "100.0 %"
+    assert metrics(app)["Far ones set aside"] == "0.0 %"
+    app.select_slider[0].set_value(int(high)).run()
+    assert metrics(app)["Known scans answered"] == "0.0 %"
+    assert metrics(app)["Right when answered"] == "-"
+    assert metrics(app)["Near ones set aside"] == "100.0 %"
+
+
+def test_unknown_scans_after_every_task(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    app = open_page("unknown", "memories")
+    for task in range(3):
+        for score in ("energy", "max-softmax"):
+            app.main.selectbox[0].set_value(task)
+            app.main.selectbox[1].set_value(score).run()
+            assert not app.exception, (task, score)
+            assert (metrics(app)["Near ones set aside"] == "-") == (task == 2)
+
+
+def test_memory_names_missing_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    app = open_page("memory", "memories")
+    assert any("no answer in time" in str(table.value) for table in app.table)
+    assert "0 bytes on disk" in words(open_page("memory", "no-memory"))
+
+
+def test_audit_names_what_failed(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    app = open_page("audit")
+    assert "Failed" in app.error[0].value
+    assert "site-1" in app.error[0].value.replace("\\", "")
+    assert metrics(app)["Likeness (PSNR)"] == "22.4 dB"
+    assert "✘ failed" in str(app.table[2].value)
+
+
+def test_audits_with_gaps(open_page: OpenPage, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, create=True)
+    for report in (
+        {},
+        {"vaults": []},
+        {"vaults": [{}]},
+        {"vaults": [{"fidelity": {}, "files": [{}], "checks": [{}]}]},
+    ):
+        for passed in (True, False):
+            store.record_audit(passed, report)
+            assert not open_page("audit").exception, report
+
+
+def test_an_audit_that_passed(open_page: OpenPage, tmp_path: Path) -> None:
+    RunStore(tmp_path, create=True).record_audit(True, {"vaults": AUDIT["vaults"][:1]})
+    app = open_page("audit")
+    assert "Passed" in app.success[0].value
+    assert not app.error
+
+
+def test_reading_changes_nothing(open_page: OpenPage, tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    before = store.path.read_bytes()
+    for page in PAGES:
+        open_page(page)
+    assert store.path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [STORE_NAME]
+
+
+def test_text_of_others_is_shown_as_it_is() -> None:
+    assert plain("![x](http://a.b/c.png)") == r"\!\[x\]\(http\://a\.b/c\.png\)"
+    assert plain("<b>_a_\n# b") == r"\<b\>\_a\_ \# b"
+    assert plain(":material/error: é – 5 % `x` -") == r"\:material/error\: é – 5 % \`x\` \-"
+
+
+def test_the_dashboard_imports_no_training_code() -> None:
+    script = (
+        "import sys, runpy, apps.dashboard.data, apps.dashboard.frame, apps.dashboard.charts, apps.dashboard.launch\n"
+        "from pathlib import Path\n"
+        "import apps.dashboard.views\n"
+        "for page in Path(apps.dashboard.views.__file__).parent.glob('[a-z]*.py'):\n"
+        "    try: runpy.run_path(str(page))\n"
+        "    except BaseException: pass\n"
+        "heavy = {'torch', 'torchvision', 'flwr', 'monai', 'medmnist', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert 'braincl_med.evaluation.intervals' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_command_stays_on_this_machine() -> None:
+    line = command(Path("/var/lib/braincl"), 8600)
+    assert line[:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert Path(line[4]).is_file()
+    assert {"--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--server.port=8600"} <= set(line)
+    assert line[-3:] == ["--", "--state", "/var/lib/braincl"]
+    assert not any("server.port" in word for word in command(Path("/var/lib/braincl"), None))

@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+from fairlearn.metrics import MetricFrame
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from braincl_med.evaluation.fairness import fairness
+
+TASKS = [range(0, 2), range(2, 4), range(4, 6)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_agree_with_fairlearn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true = np.concatenate([np.tile(np.arange(6), 3), rng.integers(0, 6, 300)])
+    hospital = np.concatenate([np.repeat([0, 1, 2], 6), rng.integers(0, 3, 300)])
+    right = rng.random(len(true)) < 0.4 + 0.1 * true
+    predicted = np.where(right, true, (true + 1 + rng.integers(0, 5, len(true))) % 6)
+    counts = np.stack(
+        [confusion_matrix(true[hospital == h], predicted[hospital == h], labels=range(6)) for h in range(3)]
+    )
+
+    found = fairness(counts, TASKS)
+
+    by_class = MetricFrame(metrics=accuracy_score, y_true=true, y_pred=predicted, sensitive_features=true)
+    by_hospital = MetricFrame(metrics=accuracy_score, y_true=true, y_pred=predicted, sensitive_features=hospital)
+    within = MetricFrame(
+        metrics=accuracy_score,
+        y_true=true,
+        y_pred=predicted,
+        sensitive_features=pd.Series(true, name="class"),
+        control_features=pd.Series(true // 2, name="task"),
+    )
+    means = by_class.by_group.groupby(by_class.by_group.index // 2).mean()
+    assert found.worst_accuracy == pytest.approx(by_class.group_min())
+    assert by_class.by_group[found.worst_class] == pytest.approx(by_class.group_min())
+    assert found.class_spread == pytest.approx(by_class.difference())
+    assert found.hospital_spread == pytest.approx(by_hospital.difference())
+    assert found.within_tasks == pytest.approx(np.max(within.difference()))
+    assert found.between_tasks == pytest.approx(means.max() - means.min())
+
+
+def test_classes_and_hospitals_without_scans_are_left_out() -> None:
+    counts = np.zeros((3, 4, 4), int)
+    counts[0, 0, 0], counts[0, 1, 0], counts[2, 1, 1] = 8, 2, 6
+    found = fairness(counts, [range(0, 2), range(2, 4)])
+    assert (found.worst_class, found.worst_accuracy) == (1, 0.75)
+    assert found.class_spread == pytest.approx(0.25)
+    assert found.between_tasks == 0.0
+    assert found.hospital_spread == pytest.approx(0.2)
+
+
+def test_equal_treatment_has_no_spread() -> None:
+    counts = np.stack([np.diag([5] * 4), np.diag([9] * 4)])
+    found = fairness(counts, [range(0, 2), range(2, 4)])
+    assert (found.class_spread, found.within_tasks, found.between_tasks, found.hospital_spread) == (0, 0, 0, 0)
+
+
+def test_no_test_scans_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one test scan"):
+        fairness(np.zeros((2, 4, 4), int), TASKS[:2])
