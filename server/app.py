@@ -44,7 +44,7 @@ def main(grid: Grid, context: Context) -> None:
         config = load_experiment(str(overrides.pop("config")), overrides)
         keep_in_file(config.state_folder, config.name)
         nodes = FlowerNodes(grid, config)
-        log.info("%s", Coordinator(config, build_registry(config.stream, config.seed), nodes.exchange).run())
+        Coordinator(config, build_registry(config.stream, config.seed), nodes.exchange).run()
     except BrainclError as error:
         reason = str(error)
     if reason:

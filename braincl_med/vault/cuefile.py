@@ -3,7 +3,7 @@
     0   magic "BRAINCUE"     8 bytes
     8   version (1)          u16
     10  reserved, zero       u16
-    12  header length        u32     at most 1 MiB
+    12  header length        u32     at most 16 MiB
     16  tables length        u64     at most 64 MiB
     24  completion length    u64     at most 256 MiB
     32  payload length       u64     at most 64 GiB
@@ -15,6 +15,7 @@ All integers are little-endian. Lengths must add up to the file's size exactly: 
 
 import hashlib
 import json
+import math
 import struct
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,7 +37,9 @@ MAGIC = b"BRAINCUE"
 VERSION = 1
 FIXED = struct.Struct("<8sHHIQQQ")
 CHECKSUM = 32
-LIMITS = {"header": 2**20, "tables": 2**26, "completion": 2**28, "payload": 2**36}
+LIMITS = {"header": 2**24, "tables": 2**26, "completion": 2**28, "payload": 2**36}
+LARGEST_SHARD = 2**30
+"""Symbols of one class; bounds what a forged header can make a reader allocate (2 GiB)."""
 CODER = f"constriction {version('constriction')}"
 
 
@@ -159,7 +162,13 @@ class CueFile:
         labels = [shard.label for shard in self.header.shards]
         if len(set(labels)) != len(labels):
             raise VaultError(f"a class has two shards: {labels}")
+        elements = math.prod(self.shape.cue)
         for shard in self.header.shards:
+            if shard.records * elements > LARGEST_SHARD:
+                raise VaultError(
+                    f"class {shard.label} claims {shard.records:,} records of {elements:,} symbols, "
+                    f"at most {LARGEST_SHARD:,} symbols are decoded at once"
+                )
             if shard.ordinals and len(shard.ordinals) != shard.records:
                 raise VaultError(
                     f"class {shard.label} has {shard.records} records but {len(shard.ordinals)} ordinals"

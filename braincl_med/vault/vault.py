@@ -29,7 +29,7 @@ from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile, Shard
 
 MANIFEST = "manifest.json"
-CUE_NAME = re.compile(r"^task-\d{3,5}\.(working|long-term)\.[0-9a-f]{8}\.cue$")
+CUE_NAME = re.compile(r"^task-\d{3,5}\.(working|long-term)\.[0-9a-f]{8}\.cue\Z")
 Memory = Literal["working", "long-term"]
 
 
@@ -38,7 +38,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=CUE_NAME.pattern)
+    name: str = Field(pattern=CUE_NAME.pattern.replace(r"\Z", "$"))
     task: int
     memory: Memory
     key: str
@@ -168,6 +168,8 @@ class Vault:
                         recall_error=shard.recall_error,
                     )
                 )
+            if not cues:
+                raise VaultError(f"nothing is selected of task {task}: its working memory stays as it is")
             header = file.header.model_copy(update={"memory": "long-term", "shards": tuple(shards)})
             tables = FrequencyTables.of(np.concatenate(list(cues.values())))
             self._commit(manifest, CueFile.pack(header, cues, tables, file.completion))
@@ -186,6 +188,8 @@ class Vault:
 
     def _commit(self, manifest: Manifest, file: CueFile) -> None:
         header, content = file.header, file.to_bytes()
+        # What a reader would refuse must never replace what it can read.
+        CueFile.from_bytes(content)
         digest = sha256_of(content)
         # The name carries the content's digest, so that a committed file is never written over by another.
         name = f"task-{header.task:03d}.{header.memory}.{digest[:8]}.cue"

@@ -121,7 +121,7 @@ def resealed(content):
     ("field", "value", "reason"),
     [
         (1, 2, "version 2"),
-        (3, 2**21, "header claims"),
+        (3, 2**25, "header claims"),
         (4, 2**40, "tables claims"),
         (6, 8, "lengths add up"),
     ],

@@ -48,6 +48,25 @@ def test_a_second_consolidation_keeps_the_first_ordinals(tmp_path):
     assert vault.load(0).header.shards[0].ordinals == (4,)
 
 
+def test_selecting_nothing_is_refused_and_changes_nothing(tmp_path):
+    vault = Vault(tmp_path)
+    vault.remember(cue_file()[0])
+    with pytest.raises(VaultError, match="nothing is selected"):
+        vault.consolidate(0, {0: np.array([], int), 1: np.array([], int)})
+    assert len(vault.recall(0)) == 8
+
+
+def test_a_file_that_no_reader_would_accept_is_never_committed(tmp_path):
+    vault = Vault(tmp_path)
+    vault.remember(cue_file()[0])
+    file, _ = cue_file(task=1)
+    shard = file.header.shards[0].model_copy(update={"records": 2**31})
+    header = file.header.model_copy(update={"shards": (shard, file.header.shards[1])})
+    with pytest.raises(VaultError, match="symbols are decoded at once"):
+        vault.remember(CueFile(header, file.shape, file.tables, file.completion, file.payload))
+    assert [e.task for e in vault.manifest().entries] == [0]
+
+
 def test_an_empty_folder_is_an_empty_vault(tmp_path):
     vault = Vault(tmp_path / "nothing")
     assert vault.manifest().entries == ()

@@ -1,0 +1,49 @@
+# `make` alone lists what can be made. Every target sets up what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= .braincl
+export FLWR_TELEMETRY_ENABLED = 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard,privacy,dev]'
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.ready  ## make the virtual environment and install everything into it
+
+.PHONY: demo
+demo: setup  ## three hospitals learn six diagnoses; prints the results table (BRAINCL_DATA names a folder of MedMNIST files)
+	$(BIN)/braincl run demo --state $(STATE) --fresh
+	$(BIN)/braincl results demo --state $(STATE)
+
+.PHONY: compare
+compare: setup  ## the demo beside plain fine-tuning and beside the demo without sleep
+	$(BIN)/braincl run demo --state $(STATE) --fresh -c name=demo-finetune -c method=finetune
+	$(BIN)/braincl run demo --state $(STATE) --fresh -c name=demo-without-sleep -c sleep-enabled=false
+	$(BIN)/braincl results demo demo-finetune demo-without-sleep --state $(STATE)
+
+.PHONY: dashboard
+dashboard: setup  ## open the dashboard over the demo's run store
+	$(BIN)/braincl dashboard --state $(STATE)
+
+.PHONY: lint
+lint: setup  ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: test
+test: lint  ## lint, then the whole test suite
+	$(BIN)/pytest
+
+.PHONY: clean
+clean:  ## delete the virtual environment and the demo's state
+	rm -rf $(VENV) $(STATE)

@@ -1,0 +1,254 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from braincl_med.errors import BrainclError, ConfigError, FederationError
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint
+from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.extend import add_task
+from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.federation.messages import Report
+from braincl_med.records.store import RunStore
+from braincl_med.records.summary import as_json, summarise, table
+from braincl_med.streams.named import build_registry
+from tests.federation.experiments import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def figures(state, name="tiny"):
+    """All of an experiment's results that do not depend on the clock."""
+    store = RunStore(state)
+    summary = as_json(summarise(store, name))
+    steps = [dataclasses.replace(s, seconds=0) for s in store.steps(name)]
+    return store.confusions(name)[1].tolist(), store.storage(name), steps, summary["last-accuracy"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    state = tmp_path_factory.mktemp("finished")
+    run_locally(tiny(state))
+    return state
+
+
+def coordinator(config, exchange):
+    return Coordinator(config, build_registry(config.stream, config.seed), exchange)
+
+
+def test_a_whole_experiment_is_recorded(finished):
+    store = RunStore(finished)
+    experiment = store.experiment("tiny")
+    assert experiment.status == "finished"
+    assert "SYNTHETIC PHANTOM" in experiment.data
+    phases = [s.phase for s in store.steps("tiny") if s.task == 1]
+    assert phases == ["encode", "wake", "select", "sleep", "sleep", "calibrate", "evaluate"]
+    hospitals, counts = store.confusions("tiny")
+    assert hospitals == ("site-0", "site-1")
+    assert [int(c.sum()) for c in counts] == [18, 36, 54]
+    kept = {(h, item): n for after, h, item, n in store.storage("tiny") if after == 2}
+    # 12 scans a class over 2 hospitals, none above the limit of 8.
+    assert kept["site-0", "records"] + kept["site-1", "records"] == 9 * 12
+    assert all(s.bytes_down > 0 and s.bytes_up > 0 for s in store.steps("tiny"))
+    assert "tiny" in table([summarise(store, "tiny")])
+
+
+def test_sleep_trains_on_all_tasks_and_wake_on_the_new_one(finished):
+    steps = {(s.task, s.phase): s for s in RunStore(finished).steps("tiny")}
+    assert [steps[t, "wake"].examples for t in range(3)] == [36, 36, 36]
+    assert [steps[t, "sleep"].examples for t in range(3)] == [36, 72, 108]
+
+
+def test_the_same_seed_gives_the_same_results_and_another_seed_others(finished, tmp_path):
+    run_locally(tiny(tmp_path / "again"))
+    assert figures(tmp_path / "again") == figures(finished)
+    run_locally(tiny(tmp_path / "other", seed=2))
+    assert figures(tmp_path / "other")[2] != figures(finished)[2]
+
+
+def test_selection_keeps_k_a_class_at_each_hospital(tmp_path):
+    config = tiny(tmp_path, selection_per_class=3, stream_task_count=1)
+    run_locally(config)
+    file = local_hospitals(config)[0].vault.load(0)
+    assert [s.records for s in file.header.shards] == [3] * 9
+    assert file.header.memory == "long-term"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from braincl_med.federation import hospital, local, coordinator
+from tests.federation.experiments import tiny
+stop_at, place = int(sys.argv[3]), sys.argv[4]
+calls = 0
+def deadly(function):
+    def call(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == stop_at and place == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **named)
+        if calls == stop_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+if place == "saving":
+    coordinator.save_checkpoint = deadly(coordinator.save_checkpoint)
+else:
+    hospital.Hospital.answer = deadly(hospital.Hospital.answer)
+local.run_locally(tiny(Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "place"),
+    [(1, "after"), (4, "after"), (6, "after"), (8, "before"), (9, "after"), (3, "saving"), (10, "saving")],
+)
+def test_a_killed_run_resumes_to_the_same_results(finished, tmp_path, stop_at, place):
+    command = [sys.executable, "-c", KILLED, str(ROOT), str(tmp_path), str(stop_at), place]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    if load_checkpoint(folder_of(tmp_path, "tiny")) is not None:
+        with pytest.raises(ConfigError, match="interrupted in task"):
+            run_locally(tiny(tmp_path))
+    run_locally(tiny(tmp_path, resume=True))
+    assert figures(tmp_path) == figures(finished)
+
+
+def test_a_finished_experiment_has_nothing_to_learn_until_a_task_is_added(tmp_path):
+    config = tiny(tmp_path, stream_name="phantom", stream_task_count=2)
+    # Two of three sets first: an experiment of explicit tasks that leaves the ultrasound for later.
+    config = config.model_copy(
+        update={
+            "stream": config.stream.model_validate(
+                {
+                    "name": "tasks",
+                    "tasks": [
+                        {"name": "smear", "classes": ["phantom-smear/0", "phantom-smear/1"]},
+                        {"name": "xray", "classes": ["phantom-xray/0", "phantom-xray/1"]},
+                    ],
+                    "train-per-class": 12,
+                    "test-per-class": 6,
+                }
+            )
+        }
+    )
+    run_locally(config)
+    before = figures(tmp_path)
+    assert "nothing to learn" in run_locally(config)
+
+    with pytest.raises(ConfigError, match="already learned in task 'smear'"):
+        add_task(tmp_path, "tiny", "again", ["phantom-smear/1"])
+    with pytest.raises(ConfigError, match="task name"):
+        add_task(tmp_path, "tiny", "No Name", ["phantom-ultrasound/0"])
+    with pytest.raises(ConfigError, match="no experiment 'nobody'"):
+        add_task(tmp_path, "nobody", "more", ["phantom-ultrasound/0"])
+    add_task(tmp_path, "tiny", "ultrasound", ["phantom-ultrasound/0", "phantom-ultrasound/1"])
+    with pytest.raises(ConfigError, match="has not learned all"):
+        add_task(tmp_path, "tiny", "more", ["phantom-xray/2"])
+
+    run_locally(config)
+    after = figures(tmp_path)
+    assert after[0][0][0][0][:4] == before[0][0][0][0][:4], "what was recorded of old tasks must not change"
+    assert {s.task for s in after[2]} == {0, 1, 2}
+    assert [s for s in after[2] if s.task < 2] == before[2]
+    assert RunStore(tmp_path).experiment("tiny").registry.tasks[-1].name == "ultrasound"
+
+
+def test_changed_settings_are_refused_by_name(finished):
+    with pytest.raises(ConfigError, match="sleep-epochs was 2, is 7"):
+        run_locally(tiny(finished, sleep_epochs=7))
+
+
+def failing(exchange, answer, from_phase="sleep"):
+    """An exchange whose last hospital answers with `answer(order, report)` from a phase on."""
+
+    def call(order):
+        *others, last = exchange(order)
+        changed = answer(order, last) if order.phase == from_phase else last
+        return [*others, *([changed] if changed is not None else [])]
+
+    return call
+
+
+def poisoned(order, report):
+    weights = {**report.weights, "classifier.bias": report.weights["classifier.bias"] * float("nan")}
+    return dataclasses.replace(report, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda order, report: None, "site-1: no answer in time"),
+        (lambda order, report: Report("site-1", failure="the disk is full"), "site-1: the disk is full"),
+        (poisoned, "site-1: 'classifier.bias' holds numbers that are not finite"),
+    ],
+)
+def test_a_hospital_that_fails_is_named_and_the_quorum_decides(tmp_path, answer, reason):
+    strict = tiny(tmp_path / "strict")
+    with pytest.raises(FederationError, match="1 of 2 hospitals gave a usable answer") as failed:
+        coordinator(strict, failing(local_exchange(local_hospitals(strict)), answer)).run()
+    assert reason in str(failed.value)
+    record = RunStore(tmp_path / "strict").experiment("tiny")
+    assert (record.status, record.message) == ("failed", str(failed.value))
+
+    lenient = tiny(tmp_path / "lenient", federation_quorum=1)
+    coordinator(lenient, failing(local_exchange(local_hospitals(lenient)), answer)).run()
+    missing = [s.missing for s in RunStore(tmp_path / "lenient").steps("tiny") if s.phase == "sleep"]
+    assert len(missing) == 6
+    assert all(list(m) == ["site-1"] for m in missing)
+
+
+def test_two_hospitals_of_one_name_are_refused(tmp_path):
+    config = tiny(tmp_path)
+    with pytest.raises(FederationError, match="two hospitals answer as 'site-0'"):
+        coordinator(config, local_exchange([local_hospitals(config)[0]] * 2)).run()
+
+
+def test_a_second_server_on_one_experiment_is_refused(tmp_path):
+    from braincl_med.files import locked
+
+    with (
+        locked(folder_of(tmp_path, "tiny"), "it"),
+        pytest.raises(BrainclError, match=f"experiment 'tiny' is being written by process {os.getpid()}"),
+    ):
+        run_locally(tiny(tmp_path))
+
+
+def test_methods_to_compare_with_train_on_what_they_may(tmp_path):
+    for method, expected in (("finetune", [36, 36, 36]), ("joint", [36, 72, 108])):
+        run_locally(tiny(tmp_path, name=method, method=method))
+        steps = [s for s in RunStore(tmp_path).steps(method) if s.phase == "train" and s.round == 0]
+        assert [s.examples for s in steps] == expected
+        assert not (tmp_path / "site-0" / method).exists()
+
+
+def test_without_sleep_the_backbone_never_changes_and_memory_stays_working(tmp_path):
+    config = tiny(tmp_path, sleep_enabled=False)
+    seen = []
+    exchange = local_exchange(local_hospitals(config))
+
+    def watching(order):
+        seen.append(order)
+        return exchange(order)
+
+    coordinator(config, watching).run()
+    backbones = [o.weights["backbone.conv1.weight"] for o in seen if o.phase == "evaluate"]
+    assert all(torch.equal(backbones[0], b) for b in backbones)
+    assert {e.memory for e in local_hospitals(config)[0].vault.manifest().entries} == {"working"}
+
+
+def test_unknown_scans_are_scored_near_until_learned_and_far_always(finished):
+    store = RunStore(finished)
+    first, last = store.scores("tiny", 0)["max-softmax"], store.scores("tiny", 2)["max-softmax"]
+    assert first["unknown-near"].sum() == 36
+    assert "unknown-near" not in last
+    assert last["unknown-far"].sum() == first["unknown-far"].sum() > 0
+    known = last["known-correct"] + last["known-wrong"]
+    assert known.sum() == np.array(store.confusions("tiny")[1][2]).sum()

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.federation.messages import Order, Report
+from braincl_med.privacy.search import raw_scan_findings
+from braincl_med.streams.named import build_registry
+from tests.federation.experiments import tiny
+
+
+def order(config, phase, task=0, weights=None):
+    registry = build_registry(config.stream, config.seed)
+    return Order(config.name, task, phase, 0, registry, weights or {})
+
+
+def test_no_raw_scan_lies_below_the_state_root_after_a_run(tmp_path):
+    config = tiny(tmp_path, stream_train_per_class=30, selection_per_class=30, memory_step=0.1, memory_components=192)
+    run_locally(config)
+    registry = build_registry(config.stream, config.seed)
+    scans = np.concatenate(
+        [
+            hospital.source.scans(registry, task, split).images
+            for hospital in local_hospitals(config)
+            for task in range(len(registry.tasks))
+            for split in ("train", "test")
+        ]
+    )
+    assert len(scans) == 9 * (30 + 6)
+    assert raw_scan_findings(tmp_path, scans) == []
+    # The same search does find a scan once one is there.
+    (tmp_path / "site-0" / "left-behind").write_bytes(b"header" + scans[7].tobytes())
+    assert len(raw_scan_findings(tmp_path, scans)) >= 1
+
+
+def test_encoding_twice_changes_nothing_and_another_experiment_of_the_name_is_refused(tmp_path):
+    hospital = local_hospitals(tiny(tmp_path))[0]
+    first = hospital.answer(order(hospital.config, "encode"))
+    entry = hospital.vault.entry(0)
+    assert first.examples > 0
+    assert hospital.answer(order(hospital.config, "encode")) == first
+    assert hospital.vault.entry(0) == entry
+    other = local_hospitals(tiny(tmp_path, seed=9))[0]
+    assert "already holds task 0 of another experiment" in other.answer(order(other.config, "encode")).failure
+    assert hospital.vault.entry(0) == entry
+
+
+def test_raw_training_scans_are_read_in_encode_only(tmp_path):
+    config = tiny(tmp_path)
+    hospitals = local_hospitals(config)
+    asked = []
+
+    class Watched:
+        def __init__(self, source):
+            self.source = source
+
+        def scans(self, registry, task, split):
+            asked.append((phase, split))
+            return self.source.scans(registry, task, split)
+
+        def unknown(self, dataset):
+            return self.source.unknown(dataset)
+
+    for hospital in hospitals:
+        object.__setattr__(hospital, "source", Watched(hospital.source))
+    exchange = local_exchange(hospitals)
+    from braincl_med.federation.coordinator import Coordinator
+
+    def watching(sent):
+        nonlocal phase
+        phase = sent.phase
+        return exchange(sent)
+
+    phase = ""
+    Coordinator(config, build_registry(config.stream, config.seed), watching).run()
+    assert {p for p, split in asked if split == "train"} == {"encode"}
+    assert {p for p, split in asked if split == "test"} == {"evaluate"}
+
+
+def test_an_unexpected_error_leaves_the_hospital_as_one_sentence(tmp_path, monkeypatch):
+    hospital = local_hospitals(tiny(tmp_path))[0]
+    monkeypatch.setattr("braincl_med.federation.hospital.fit", lambda *_: 1 / 0)
+    report = hospital.answer(order(hospital.config, "encode"))
+    assert report.failure == "unexpected ZeroDivisionError in encode; see the local log"
+    assert hospital.answer(order(hospital.config, "dance")).failure.startswith("unknown phase 'dance'")
+
+
+def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path):
+    config = tiny(tmp_path, stream_share="by-class", stream_task_count=9)
+    run_locally(config)
+    encoded = [h.answer(order(config, "encode")).examples for h in local_hospitals(config)]
+    assert sorted(encoded) == [0, 12]
+
+
+@pytest.mark.parametrize("text", ["x", "{}"])
+def test_messages_survive_the_round_trip_and_nothing_else_does(text, tmp_path):
+    sent = order(tiny(tmp_path), "encode")
+    assert Order.parse(sent.text(), {}) == sent
+    report = Report("site-0", 3, 0.5, {"a": [1]})
+    assert Report.parse(report.text(), {}) == report
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Order.parse(text, {})

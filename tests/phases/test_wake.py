@@ -1,0 +1,51 @@
+import numpy as np
+import torch
+
+from braincl_med.config import CortexConfig, WakeConfig
+from braincl_med.cortex.cortex import Cortex, predict
+from braincl_med.phases.wake import rows_from_class_means, wake
+from braincl_med.streams.tasks import Scans
+
+
+def two_tints(labels=(0, 1), count=20, seed=0):
+    """Noise scans, reddish for the first class and bluish for the second."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 80, (2 * count, 28, 28, 3))
+    images[:count, ..., 0] += 150
+    images[count:, ..., 2] += 150
+    return Scans(images.astype(np.uint8), np.repeat(labels, count).astype(np.int64))
+
+
+def test_wake_changes_the_classifier_and_nothing_else():
+    torch.manual_seed(0)
+    cortex = Cortex(2, CortexConfig(stem="3x3-stride2"))
+    before = cortex.weights()
+    scans = two_tints()
+    first = wake(cortex, scans, WakeConfig(learning_rate=0.01), epochs=1, seed=1)
+    last = wake(cortex, scans, WakeConfig(learning_rate=0.01), epochs=10, seed=2)
+    after = cortex.weights()
+    assert last < first
+    assert (predict(cortex, scans.images).argmax(1) == scans.labels).mean() > 0.95
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_rows_from_class_means_recognise_new_classes_before_any_training():
+    torch.manual_seed(0)
+    cortex = Cortex(4, CortexConfig(stem="3x3-stride2"))
+    old = cortex.classifier.weight[:2].clone()
+    scans = two_tints(labels=(2, 3))
+    rows_from_class_means(cortex, scans, range(2, 4))
+    assert torch.equal(cortex.classifier.weight[:2], old)
+    logits = predict(cortex, scans.images)[:, 2:]
+    assert (logits.argmax(1) + 2 == scans.labels).mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_classifier():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        cortex = Cortex(2, CortexConfig(stem="3x3-stride2"))
+        wake(cortex, two_tints(), WakeConfig(batch_size=8), epochs=2, seed=5)
+        states.append(cortex.weights())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

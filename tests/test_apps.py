@@ -1,0 +1,249 @@
+"""The Flower apps: in-process over a grid of client apps, and once for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from flwr.app import Context, RecordDict
+
+from braincl_med.launcher import run_experiment
+from braincl_med.records.store import RunStore
+from braincl_med.records.summary import as_json, summarise
+from client.app import app as client_app
+from server.app import MESSAGE_TYPES, FlowerNodes
+from server.app import main as server_main
+from tests.federation.experiments import tiny
+from tests.federation.test_coordinator import figures
+
+BRAINCL = Path(sys.executable).parent / "braincl"
+
+
+class InProcessGrid:
+    """Enough of Flower's grid to carry a whole experiment: client apps are called one after the other."""
+
+    def __init__(self, contexts):
+        self.contexts = contexts
+        self.messages = []
+
+    def get_node_ids(self):
+        return list(self.contexts)
+
+    def send_and_receive(self, messages, *, timeout=None):
+        self.messages += messages
+        replies = []
+        for number, message in enumerate(messages):
+            message.metadata.__dict__["_message_id"] = f"{len(self.messages)}-{number}"
+            replies.append(client_app(message, self.contexts[message.metadata.dst_node_id]))
+        return replies
+
+
+def contexts(config, nodes=2, **node_config):
+    run_config = {"config": config.model_dump_json(by_alias=True)}
+    return {
+        100 + n: Context(
+            run_id=1,
+            node_id=100 + n,
+            node_config={"partition-id": n, "num-partitions": nodes, **node_config},
+            state=RecordDict(),
+            run_config=run_config,
+        )
+        for n in range(nodes)
+    }
+
+
+def server_context(config):
+    return Context(
+        run_id=1,
+        node_id=0,
+        node_config={},
+        state=RecordDict(),
+        run_config={"config": config.model_dump_json(by_alias=True)},
+    )
+
+
+def test_the_apps_reach_the_same_results_as_hospitals_without_flower(tmp_path):
+    from braincl_med.federation.local import run_locally
+
+    config = tiny(tmp_path / "flower")
+    grid = InProcessGrid(contexts(config))
+    server_main_of(grid, config)
+    run_locally(tiny(tmp_path / "alone"))
+    with_flower, alone = figures(tmp_path / "flower"), figures(tmp_path / "alone")
+    assert with_flower == alone
+    assert {m.metadata.message_type for m in grid.messages} <= set(MESSAGE_TYPES.values())
+
+
+def server_main_of(grid, config):
+    from server.app import app
+
+    app(grid, server_context(config))
+
+
+def test_what_crosses_the_wire_is_weights_and_text_without_scans(tmp_path):
+    config = tiny(tmp_path, stream_task_count=1)
+    grid = InProcessGrid(contexts(config))
+    seen = []
+    original = grid.send_and_receive
+
+    def watching(messages, *, timeout=None):
+        replies = original(messages, timeout=timeout)
+        seen.extend(replies)
+        return replies
+
+    grid.send_and_receive = watching
+    server_main_of(grid, config)
+    for reply in seen:
+        assert set(reply.content) == {"weights", "report"}
+        names = set(reply.content["weights"])
+        assert all(n.startswith(("backbone.", "classifier.")) for n in names)
+        assert set(json.loads(reply.content["report"]["json"])) == {
+            "hospital",
+            "examples",
+            "loss",
+            "figures",
+            "failure",
+        }
+
+
+def test_a_node_that_is_set_up_wrongly_says_so_and_the_run_fails_with_its_sentence(tmp_path):
+    config = tiny(tmp_path)
+    nodes = contexts(config)
+    nodes[101].node_config["partition-id"] = 7
+    with pytest.raises(RuntimeError, match="this node has partition-id 7, the experiment has 2 hospitals"):
+        server_main_of(InProcessGrid(nodes), config)
+
+
+def test_a_vault_dir_and_a_site_name_of_the_node_are_used(tmp_path):
+    config = tiny(tmp_path / "state", stream_task_count=1, federation_hospitals=1)
+    nodes = contexts(config, nodes=1, **{"vault-dir": str(tmp_path / "vault"), "site": "st-elsewhere"})
+    server_main_of(InProcessGrid(nodes), config)
+    assert (tmp_path / "vault" / "tiny" / "manifest.json").is_file()
+    assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("st-elsewhere",)
+
+
+def test_too_few_hospitals_are_waited_for_and_then_named(tmp_path):
+    config = tiny(tmp_path, federation_wait_seconds=0.1)
+    with pytest.raises(RuntimeError, match="1 of 2 hospitals connected within 0 s, the quorum is 2"):
+        server_main_of(InProcessGrid(contexts(config, nodes=1)), config)
+    assert server_main is not None
+    assert FlowerNodes is not None
+
+
+def leftovers():
+    return [p for p in psutil.process_iter(["cmdline"]) if "flower-superlink" in " ".join(p.info["cmdline"] or [])]
+
+
+@pytest.mark.flower
+@pytest.mark.timeout(280)
+def test_a_real_flwr_run_equals_the_run_without_flower_and_leaves_no_process(tmp_path):
+    from braincl_med.federation.local import run_locally
+
+    config = tiny(tmp_path / "flower", stream_task_count=2)
+    before = {p.pid for p in leftovers()}
+    assert "has learned all 2 tasks" in run_experiment(config, cores_per_hospital=1)
+    assert {p.pid for p in leftovers()} == before
+    run_locally(tiny(tmp_path / "alone", stream_task_count=2))
+    first = as_json(summarise(RunStore(tmp_path / "flower"), "tiny"))
+    second = as_json(summarise(RunStore(tmp_path / "alone"), "tiny"))
+    assert first["tasks"] == second["tasks"]
+    assert abs(first["last-accuracy"] - second["last-accuracy"]) < 0.35
+
+
+@pytest.mark.flower
+@pytest.mark.timeout(280)
+def test_a_client_that_always_fails_ends_the_real_run_with_status_1_and_one_sentence(tmp_path):
+    config = tiny(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(config.model_dump_json(by_alias=True))
+    for number in range(2):
+        (tmp_path / f"site-{number}").write_text("a file where the vault's folder should be")
+    done = subprocess.run(
+        [BRAINCL, "run", tmp_path / "tiny.yaml", "--state", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "0 of 2 hospitals gave a usable answer" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path) not in done.stderr
+
+
+def test_a_wrong_key_a_truncated_file_and_a_missing_experiment_are_one_sentence_each(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "breastmnist.npz").write_bytes(b"PK\x03\x04 cut short")
+    for arguments, reason in (
+        (["run", "quick", "-c", "sleep-epoch=3"], "unknown key 'sleep-epoch'"),
+        (["run", "nowhere"], "no experiment 'nowhere'"),
+        (["run", "quick", "-c", "stream-name=medmnist", "-c", "stream-sets=breastmnist"], "breastmnist.npz"),
+        (["results", "nobody"], "no run store"),
+    ):
+        done = subprocess.run(
+            [BRAINCL, *arguments, "--state", tmp_path / "state"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "BRAINCL_DATA": str(data)},
+        )
+        assert done.returncode == 1, arguments
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert str(tmp_path) not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_the_run_and_leaves_the_vault_readable(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine does not allow to mount a tmpfs")
+    try:
+        code = (
+            "import sys; from pathlib import Path; from tests.federation.experiments import tiny;"
+            "from braincl_med.federation.local import run_locally; run_locally(tiny(Path(sys.argv[1])))"
+        )
+        root = Path(__file__).resolve().parent.parent
+        done = subprocess.run([sys.executable, "-c", code, disk], capture_output=True, text=True, cwd=root)
+        assert done.returncode == 1
+        assert "the disk is full" in done.stderr.splitlines()[-1]
+        from braincl_med.vault.vault import Vault
+
+        for site in ("site-0", "site-1"):
+            vault = Vault(disk / site / "tiny")
+            assert all(vault.load_entry(entry).records for entry in vault.manifest().entries)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.flower
+@pytest.mark.timeout(280)
+def test_a_launcher_killed_mid_run_leaves_nothing_behind_and_resume_finishes(tmp_path):
+    config = tiny(tmp_path, sleep_epochs=20)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(config.model_dump_json(by_alias=True))
+    before = {p.pid for p in leftovers()}
+    launched = subprocess.Popen([BRAINCL, "run", path, "--state", tmp_path], stdout=subprocess.DEVNULL)
+    log = tmp_path / "logs" / "tiny.log"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.is_file() and "sleep round 1" in log.read_text()):
+        time.sleep(0.5)
+    launched.send_signal(signal.SIGKILL)
+    launched.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and {p.pid for p in leftovers()} - before:
+        time.sleep(0.5)
+    assert not {p.pid for p in leftovers()} - before
+    again = config.model_copy(update={"resume": True})
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            assert "has learned all 3 tasks" in run_experiment(again, cores_per_hospital=1)
+            break
+        except Exception as error:
+            # The killed run's server notices at its next step that it is alone, and holds the lock until then.
+            if "is being written by" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(2)

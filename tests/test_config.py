@@ -1,0 +1,95 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from braincl_med.config import ExperimentConfig, flat_keys, load_experiment, packaged_configs
+from braincl_med.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("sleep-epoch", 6, "unknown key 'sleep-epoch'"),
+        ("memory-lambda", 0, "'memory-lambda' is 0: input should be greater than 0"),
+        ("memory-lambda", -1.5, "'memory-lambda' is -1.5"),
+        ("federation-hospitals", 0, "'federation-hospitals' is 0"),
+        ("stream-name", "medmnist99", "'medmnist40', 'medmnist12'"),
+        ("sleep-epochs", "many", "'sleep-epochs' is 'many'"),
+        ("selection-per-class", 2000, "above stream-train-per-class 1000"),
+        ("federation-quorum", 9, "above federation-hospitals"),
+        ("sleep-rounds", 100, "above sleep-epochs"),
+        ("stream-sets", "bloodmnist", "belongs to stream-name 'medmnist'"),
+        ("name", "No Capitals", "'name' is 'No Capitals'"),
+    ],
+)
+def test_what_is_wrong_is_refused_naming_key_value_and_what_is_allowed(key, value, reason):
+    with pytest.raises(ConfigError) as refused:
+        load_experiment("{}", {key: value})
+    assert reason in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_unknown_keys_in_a_file_are_refused_in_every_section():
+    with pytest.raises(ConfigError, match=r"'sleep-epoch' is 3: unknown key.*'colour' is 'blue'"):
+        load_experiment("{sleep: {epoch: 3}, colour: blue}")
+
+
+@pytest.mark.parametrize("source", ["nowhere", "[1, 2]\n", "{a: [}\n"])
+def test_what_is_no_experiment_is_refused(source):
+    with pytest.raises(ConfigError):
+        load_experiment(source)
+
+
+@pytest.mark.parametrize("path", sorted(packaged_configs().rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_packaged_experiment_is_valid(path):
+    assert load_experiment(path).name
+
+
+def test_overrides_win_and_empty_ones_do_not():
+    config = load_experiment("{sleep: {epochs: 12}}", {"sleep-epochs": "", "sleep-rounds": 3, "seed": "7"})
+    assert (config.sleep.epochs, config.sleep.rounds, config.seed) == (12, 3, 7)
+
+
+def test_the_paper_recipe_is_the_papers_and_keys_beside_it_win():
+    paper = load_experiment("{memory: {recipe: paper, preset: paper}}").memory
+    assert (paper.components, paper.down_samplings, paper.lambda_, paper.learning_rate) == (0, 4, 1e-2, 1e-4)
+    assert (paper.epochs, paper.quantisation, paper.batch_size) == (100, "noise", 64)
+    assert load_experiment("{memory: {recipe: paper, lambda: 0.1}}").memory.lambda_ == 0.1
+
+
+def test_a_name_list_may_be_one_string():
+    assert load_experiment("{}", {"stream-unknown": "retinamnist, dermamnist"}).stream.unknown == (
+        "retinamnist",
+        "dermamnist",
+    )
+
+
+def test_flower_may_override_exactly_the_keys_that_the_models_have():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert declared.pop("config") == "quick"
+    assert set(declared) == set(flat_keys())
+    assert set(declared.values()) == {""}, "defaults belong into config.py alone"
+
+
+def test_a_whole_configuration_survives_as_text():
+    config = load_experiment("demo", {"seed": 5})
+    assert load_experiment(config.model_dump_json(by_alias=True)) == config
+
+
+def test_where_and_how_long_are_no_part_of_the_result():
+    first = ExperimentConfig(state_root="/a", resume=True)
+    assert first.as_result_settings() == ExperimentConfig(state_root="/b").as_result_settings()
+    assert first.as_result_settings() != ExperimentConfig(seed=2).as_result_settings()
+
+
+def test_folders_come_from_the_key_then_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("BRAINCL_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("BRAINCL_DATA", str(tmp_path / "data"))
+    assert ExperimentConfig().state_folder == tmp_path / "state"
+    assert ExperimentConfig(state_root="/elsewhere").state_folder == Path("/elsewhere")
+    assert ExperimentConfig().data_folder == tmp_path / "data"
+    monkeypatch.delenv("BRAINCL_DATA")
+    assert ExperimentConfig().data_folder is None

@@ -1,0 +1,66 @@
+"""The layers point one way, and the method itself needs few packages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Folder of braincl_med → what of the project it may import besides itself, config, errors, files, seeding.
+ALLOWED = {
+    "memory": set(),
+    "cortex": set(),
+    "evaluation": set(),
+    "streams": set(),
+    "vault": {"memory", "streams"},
+    "phases": {"cortex", "streams"},
+    "methods": {"streams"},
+    "records": {"streams", "evaluation"},
+    "privacy": {"vault", "memory", "streams", "records", "federation", "evaluation"},
+    "federation": {"vault", "memory", "streams", "cortex", "phases", "methods", "records", "evaluation"},
+}
+FOUNDATION = {"config", "errors", "files", "seeding"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_folder_imports_only_what_lies_below_it():
+    for folder, allowed in ALLOWED.items():
+        for path in (ROOT / "braincl_med" / folder).rglob("*.py"):
+            for module in imports(path):
+                if module.startswith("braincl_med."):
+                    part = module.split(".")[1]
+                    assert part in allowed | FOUNDATION | {folder}, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_the_method_knows_nothing_of_the_apps():
+    for path in (ROOT / "braincl_med").rglob("*.py"):
+        used = {module.split(".")[0] for module in imports(path)}
+        assert not used & {"server", "client"}, path
+        assert "streamlit" not in used, path
+        assert not used & {"flwr"}, path
+        assert "apps" not in used or path.name == "cli.py", path
+
+
+def test_the_method_imports_without_flower_streamlit_and_the_data_packages():
+    code = """
+import sys
+blocked = ("flwr", "flwr_datasets", "datasets", "streamlit", "monai", "medmnist", "opacus", "ray", "pandas", "typer",
+           "skimage", "psutil")
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Refuse())
+import braincl_med.federation.local
+import braincl_med.vault.vault, braincl_med.records.summary
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
