@@ -52,7 +52,7 @@ def test_the_method_knows_nothing_of_the_apps():
 def test_the_method_imports_without_flower_streamlit_and_the_data_packages():
     code = """
 import sys
-blocked = ("flwr", "flwr_datasets", "datasets", "streamlit", "monai", "medmnist", "opacus", "ray", "pandas", "typer",
+blocked = ("flwr", "flwr_datasets", "datasets", "streamlit", "monai", "medmnist", "opacus", "ray", "typer",
            "skimage", "psutil")
 class Refuse:
     def find_spec(self, name, path=None, target=None):

@@ -128,13 +128,13 @@ class Coordinator:
         """One exchange: order, check, average, checkpoint, record."""
         steps = METHODS[self.config.method].steps(self.config)
         phase, number = steps[checkpoint.position]
-        if checkpoint.position == 0:
+        first, changed = checkpoint.position == 0, phase in TRAINING_PHASES
+        if first:
             weights = self._widened(checkpoint, weights)
         sent = {} if phase in PHASES_WITHOUT_WEIGHTS else weights
         order = Order(self.config.name, checkpoint.task, phase, number, checkpoint.registry, sent)
         begun = time.perf_counter()
         reports, missing = self._ask(order, checkpoint.hospitals)
-        changed = phase in TRAINING_PHASES
         if changed:
             if not any(r.examples for r in reports):
                 raise FederationError(f"{order}: no hospital has any example of it")
@@ -177,7 +177,7 @@ class Coordinator:
             }
         )
         folder = folder_of(self.config.state_folder, self.config.name)
-        return save_checkpoint(folder, checkpoint, weights if changed else None), weights
+        return save_checkpoint(folder, checkpoint, weights if first or changed else None), weights
 
     def _widened(self, checkpoint: Checkpoint, weights: Weights) -> Weights:
         """The network with a row for every class up to the new task; the first one from the experiment's seed."""

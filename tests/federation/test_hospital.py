@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
+from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.federation.messages import Order, Report
 from braincl_med.privacy.search import raw_scan_findings
+from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
+from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 
 
@@ -63,7 +66,6 @@ def test_raw_training_scans_are_read_in_encode_only(tmp_path):
     for hospital in hospitals:
         object.__setattr__(hospital, "source", Watched(hospital.source))
     exchange = local_exchange(hospitals)
-    from braincl_med.federation.coordinator import Coordinator
 
     def watching(sent):
         nonlocal phase
@@ -85,10 +87,28 @@ def test_an_unexpected_error_leaves_the_hospital_as_one_sentence(tmp_path, monke
 
 
 def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path):
-    config = tiny(tmp_path, stream_share="by-class", stream_task_count=9)
-    run_locally(config)
-    encoded = [h.answer(order(config, "encode")).examples for h in local_hospitals(config)]
-    assert sorted(encoded) == [0, 12]
+    config = tiny(tmp_path, stream_task_count=2)
+    hospitals = local_hospitals(config)
+
+    class NoScansOfTheFirstTask:
+        def __init__(self, source):
+            self.source = source
+
+        def scans(self, registry, task, split):
+            if (task, split) == (0, "train"):
+                return Scans.none(28)
+            return self.source.scans(registry, task, split)
+
+        def unknown(self, dataset):
+            return self.source.unknown(dataset)
+
+    object.__setattr__(hospitals[1], "source", NoScansOfTheFirstTask(hospitals[1].source))
+    Coordinator(config, build_registry(config.stream, config.seed), local_exchange(hospitals)).run()
+    assert [e.task for e in hospitals[0].vault.manifest().entries] == [0, 1]
+    assert [e.task for e in hospitals[1].vault.manifest().entries] == [1]
+    examples = {(s.task, s.phase): s.examples for s in RunStore(tmp_path).steps("tiny")}
+    assert examples[0, "sleep"] == 5 * 12 // 2
+    assert examples[1, "sleep"] == 5 * 12 // 2 + 4 * 12
 
 
 @pytest.mark.parametrize("text", ["x", "{}"])
