@@ -21,6 +21,7 @@ from server.app import app as server_app
 from tests.federation.experiments import tiny
 from tests.federation.test_coordinator import figures
 
+QUICK = ("run", "quick", "-c")
 BRAINCL = Path(sys.executable).parent / "braincl"
 
 
@@ -184,7 +185,7 @@ def test_a_wrong_key_a_truncated_file_and_a_missing_experiment_are_one_sentence_
     data.mkdir()
     (data / "breastmnist.npz").write_bytes(b"PK\x03\x04 cut short")
     for arguments, reason in (
-        (["run", "quick", "-c", "sleep-epoch=3"], "unknown key 'sleep-epoch'"),
+        ([*QUICK, "sleep-epoch=3"], "unknown key 'sleep-epoch'"),
         (["run", "nowhere"], "no experiment 'nowhere'"),
         (
             [
