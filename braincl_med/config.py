@@ -6,7 +6,8 @@ with the key, the value and what is allowed.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +15,6 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from braincl_med.errors import ConfigError
-from braincl_med.files import canonical_json, sha256_of
 
 STATE_VARIABLE = "BRAINCL_STATE"
 DATA_VARIABLE = "BRAINCL_DATA"
@@ -234,11 +234,6 @@ class ExperimentConfig(Section):
         named = self.data_root or os.environ.get(DATA_VARIABLE)
         return Path(named).expanduser() if named else None
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of all that decides the result, so that a resumed run cannot silently be another one."""
-        return sha256_of(canonical_json(self.as_result_settings()))
-
     def as_result_settings(self) -> dict[str, Any]:
         """The configuration without what only says where, how long to wait, or whether to resume."""
         settings = self.model_dump(mode="json", by_alias=True)
@@ -288,7 +283,7 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
         if value == "":
             continue
         if key not in known:
-            raise ConfigError(f"unknown key '{key}'; known keys: {', '.join(sorted(known))}")
+            raise ConfigError(f"unknown key '{key}'; {_nearest(key, known)}")
         place = settings
         for part in known[key][:-1]:
             place = place.setdefault(part, {})
@@ -319,6 +314,12 @@ def _read_mapping(source: str | Path) -> dict[str, Any]:
     return settings
 
 
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """What may have been meant, or where all keys stand."""
+    near = get_close_matches(key, list(known), n=3)
+    return f"did you mean {', '.join(near)}?" if near else "docs/running.md says where all keys stand"
+
+
 def _explain(error: ValidationError) -> str:
     """One sentence a problem: the key as a person writes it, what stands there, what is allowed."""
     known = flat_keys()
@@ -327,9 +328,7 @@ def _explain(error: ValidationError) -> str:
         key = "-".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            section = str(problem["loc"][0]) if len(problem["loc"]) > 1 else ""
-            near = [k for k in known if k.startswith(f"{section}-")] if section else list(known)
-            message = f"unknown key; known here: {', '.join(sorted(near))}"
+            message = f"unknown key; {_nearest(key, known)}"
         if not key:
             reasons.append(message)
         else:
