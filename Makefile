@@ -1,5 +1,5 @@
 # `make` alone lists what can be made. Every target sets up what it needs.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= .braincl

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.federation.messages import Order, Report
 from braincl_med.privacy.search import raw_scan_findings
 from braincl_med.records.store import RunStore
+from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
@@ -109,6 +111,28 @@ def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path
     examples = {(s.task, s.phase): s.examples for s in RunStore(tmp_path).steps("tiny")}
     assert examples[0, "sleep"] == 5 * 12 // 2
     assert examples[1, "sleep"] == 5 * 12 // 2 + 4 * 12
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_missing_unknown_scans_matter_only_when_they_were_asked_for(tmp_path, asked_for):
+    config = tiny(tmp_path, stream_task_count=1, **({"stream_unknown": "phantom-fundus"} if asked_for else {}))
+    hospital = local_hospitals(config)[0]
+
+    class NoUnknown:
+        def __init__(self, source):
+            self.scans = source.scans
+
+        def unknown(self, dataset):
+            raise MissingScansError(f"no file of {dataset}")
+
+    object.__setattr__(hospital, "source", NoUnknown(hospital.source))
+    weights = Cortex(9, config.cortex).weights()
+    report = hospital.answer(order(config, "evaluate", weights=weights))
+    if asked_for:
+        assert report.failure == "no file of phantom-fundus"
+    else:
+        assert report.examples > 0
+        assert set(report.figures["scores"]["energy"]) == {"known-correct", "known-wrong"}
 
 
 @pytest.mark.parametrize("text", ["x", "{}"])
