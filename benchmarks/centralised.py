@@ -17,9 +17,9 @@ from braincl_med.records.summary import summarise, table
 
 VARIANTS: dict[str, dict[str, object]] = {
     "braincl": {},
-    "braincl-undithered": {"sleep-dithering": 0},
     "joint": {"method": "joint"},
     "finetune": {"method": "finetune"},
+    "braincl-undithered": {"sleep-dithering": 0},
 }
 
 
@@ -27,10 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names = []
-    for variant, overrides in VARIANTS.items():
+    for variant in arguments.variants:
+        overrides = VARIANTS[variant]
         name = f"{variant}-seed-{arguments.seed}"
         keys = {"name": name, "seed": arguments.seed, "state-root": str(arguments.state), "resume": True}
         print(run_locally(load_experiment("centralised", {**keys, **overrides})), file=sys.stderr)

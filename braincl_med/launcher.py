@@ -26,9 +26,10 @@ import psutil
 
 import braincl_med
 from braincl_med.config import ExperimentConfig, packaged_configs
-from braincl_med.errors import BrainclError, FederationError
+from braincl_med.errors import BrainclError, FederationError, VaultError
+from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import starting_point
-from braincl_med.files import storage_error
+from braincl_med.files import locked, storage_error
 from braincl_med.logs import log_path
 from braincl_med.processes import LAUNCHER_VARIABLE
 from braincl_med.records.store import RunStore
@@ -37,6 +38,7 @@ from braincl_med.streams.named import build_registry
 
 log = logging.getLogger("braincl")
 START_SECONDS = 60.0
+FORMER_RUN_SECONDS = 120.0
 POLL_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 PACKAGES = ("braincl_med", "server", "client")
@@ -63,6 +65,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int) -> str:
     config = config.model_copy(
         update={"stream": stream, "state_root": str(state), "data_root": str(data.resolve()) if data else ""}
     )
+    _wait_for_former_run(folder_of(state, config.name), f"experiment '{config.name}'")
     checkpoint = starting_point(config, build_registry(stream, config.seed))
     if checkpoint.finished:
         return (
@@ -84,6 +87,24 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int) -> str:
         return f"'{config.name}' has learned all {len(record.registry.tasks)} tasks"
     reason = record.message if record is not None and record.status == "failed" else ""
     raise FederationError(reason or _last_line(followed) or f"the run ended as '{status}'; see '{flower_log.name}'")
+
+
+def _wait_for_former_run(folder: Path, what: str) -> None:
+    """Wait until a run whose launcher was killed has noticed it, which it does at its next step.
+
+    Raises:
+        VaultError: another run still writes the experiment after two minutes.
+    """
+    deadline = time.monotonic() + FORMER_RUN_SECONDS
+    while True:
+        try:
+            with locked(folder, what):
+                return
+        except VaultError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.info("%s", error)
+            time.sleep(5 * POLL_SECONDS)
 
 
 class _Flwr:
