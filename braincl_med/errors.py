@@ -17,6 +17,10 @@ class VaultError(BrainclError):
     """A vault or one of its files cannot be read, written or trusted."""
 
 
+class LockedError(VaultError):
+    """Another process is writing there."""
+
+
 class FederationError(BrainclError):
     """Hospitals were missing, failed, or sent an update that cannot be used."""
 

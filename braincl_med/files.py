@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from braincl_med.errors import BrainclError, VaultError
+from braincl_med.errors import BrainclError, LockedError, VaultError
 
 PARTIAL_SUFFIX = ".partial"
 LOCK_NAME = ".lock"
@@ -59,7 +59,8 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold the lock of `folder`, made if missing; the system releases it when the process ends, however it ends.
 
     Raises:
-        VaultError: another process holds it (the message names that process), or the folder cannot be written.
+        LockedError: another process holds it; the message names that process.
+        VaultError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(handle, 100).decode(errors="replace") or "another process"
-            raise VaultError(f"{what} is being written by {holder}: wait until it has finished") from None
+            raise LockedError(f"{what} is being written by {holder}: wait until it has finished") from None
         # On a full disk the lock still holds, only its holder's name cannot be told.
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)

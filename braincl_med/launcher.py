@@ -26,7 +26,7 @@ import psutil
 
 import braincl_med
 from braincl_med.config import ExperimentConfig, packaged_configs
-from braincl_med.errors import BrainclError, FederationError, VaultError
+from braincl_med.errors import BrainclError, FederationError, LockedError
 from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import starting_point
 from braincl_med.files import locked, storage_error
@@ -93,14 +93,14 @@ def _wait_for_former_run(folder: Path, what: str) -> None:
     """Wait until a run whose launcher was killed has noticed it, which it does at its next step.
 
     Raises:
-        VaultError: another run still writes the experiment after two minutes.
+        LockedError: another run still writes the experiment after two minutes.
     """
     deadline = time.monotonic() + FORMER_RUN_SECONDS
     while True:
         try:
             with locked(folder, what):
                 return
-        except VaultError as error:
+        except LockedError as error:
             if time.monotonic() > deadline:
                 raise
             log.info("%s", error)
