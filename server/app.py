@@ -92,12 +92,11 @@ class FlowerNodes:
             )
             for node in self.connected()
         ]
+        replies = list(self.grid.send_and_receive(messages, timeout=timeout))
+        # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so
+        # only the message that it answers tells whose it is.
         asked = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        reports = []
-        for reply in self.grid.send_and_receive(messages, timeout=timeout):
-            node = asked.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
-            reports.append(self._report(node, reply))
-        return reports
+        return [self._report(asked[reply.metadata.reply_to_message_id], reply) for reply in replies]
 
     def _report(self, node: int, reply: Message) -> Report:
         name = self.names.get(node, f"node-{node}")

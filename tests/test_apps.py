@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from braincl_med.launcher import run_experiment
@@ -138,6 +138,26 @@ def test_too_few_hospitals_are_waited_for_and_then_named(tmp_path):
     config = tiny(tmp_path, federation_wait_seconds=0.1)
     with pytest.raises(RuntimeError, match="1 of 2 hospitals connected within 0 s, the quorum is 2"):
         serve(InProcessGrid(contexts(config, nodes=1)), config)
+
+
+def test_a_killed_supernode_is_named_though_its_error_comes_from_the_superlink(tmp_path):
+    config = tiny(tmp_path, federation_quorum=1, stream_task_count=1)
+    grid = InProcessGrid(contexts(config))
+    original = grid.send_and_receive
+
+    def killing(messages, *, timeout=None):
+        replies = original(messages, timeout=timeout)
+        if messages[0].metadata.message_type == MESSAGE_TYPES["sleep"]:
+            error = Message(Error(code=1, reason="unavailable"), reply_to=messages[1])
+            error.metadata.__dict__["_src_node_id"] = 1
+            replies[1] = error
+        return replies
+
+    grid.send_and_receive = killing
+    serve(grid, config)
+    missing = [s.missing for s in RunStore(tmp_path).steps("tiny") if s.phase == "sleep"]
+    assert [list(m) for m in missing] == [["site-1"]] * 2
+    assert "did not answer" in missing[0]["site-1"]
 
 
 def leftovers():
