@@ -28,7 +28,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     partial: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -63,7 +63,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         VaultError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise storage_error(folder / LOCK_NAME, 0, error) from error
@@ -80,6 +80,14 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it if missing, such that they survive a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

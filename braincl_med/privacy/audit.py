@@ -19,14 +19,16 @@ from typing import Any
 import numpy as np
 
 from braincl_med.errors import BrainclError, ConfigError, DataError, VaultError
-from braincl_med.files import LOCK_NAME, PARTIAL_SUFFIX, canonical_json, sha256_of
+from braincl_med.files import LOCK_NAME, PARTIAL_SUFFIX
 from braincl_med.memory.coding import FrequencyTables
-from braincl_med.memory.module import complete
 from braincl_med.privacy.fidelity import GivenScans, Likeness, likeness
 from braincl_med.privacy.search import looks_like, raw_scan_findings, shown
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.vault.cuefile import MAGIC, CueFile, completion_bytes
-from braincl_med.vault.vault import CUE_NAME, MANIFEST, Entry, Vault
+from braincl_med.vault.erasures import LOG, from_log
+from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_experiment
+from braincl_med.vault.vault import Entry, Manifest, Vault
+from braincl_med.vault.verify import decoded
 
 MANIFEST_CHECK = "The manifest is intact"
 FILES_CHECK = "Every committed file is intact"
@@ -37,8 +39,6 @@ SCANS_CHECK = "No raw scan lies in the vault"
 
 MOST_NAMED = 50
 """Problems that one check spells out; more are counted."""
-LARGEST_SHARD = 2**32
-"""Cue elements of one class beyond which an audit does not decode it: they would not fit into memory."""
 LOCK_CONTENT = re.compile(rb"(process \d{1,10})?")
 
 Report = dict[str, Any]
@@ -87,15 +87,10 @@ def record(report: Report, vaults: Sequence[Path], state: Path | None) -> None:
         RunStore(root).record_audit(passed(report), report)
 
 
-def _is_experiment(folder: Path) -> bool:
-    """Whether a folder is one experiment's: it has a manifest, or has lost it and holds cue files."""
-    return (folder / MANIFEST).exists() or any(CUE_NAME.match(p.name) for p in folder.iterdir())
-
-
 def _hospital_folder(folder: Path) -> Path:
     """The hospital's vault folder of `folder`, which is that itself or one experiment's."""
     folder = folder.resolve()
-    return folder.parent if _is_experiment(folder) else folder
+    return folder.parent if is_experiment(folder) else folder
 
 
 def _owner(folder: Path) -> str:
@@ -123,7 +118,7 @@ class _VaultAudit:
             ) from error
 
     def _look(self, compare: bool) -> None:
-        if _is_experiment(self.folder):
+        if is_experiment(self.folder):
             self.experiments = [self.folder]
         else:
             inside = sorted(self.folder.iterdir())
@@ -169,8 +164,8 @@ class _VaultAudit:
 
     def _experiment(self, folder: Path, compare: bool) -> None:
         _check_unlocked(folder)
-        vault, entries = Vault(folder), self._manifest(folder)
-        for entry in entries:
+        vault, manifest = Vault(folder), self._manifest(folder)
+        for entry in manifest.entries:
             path = folder / entry.name
             try:
                 file = vault.load_entry(entry)
@@ -184,27 +179,36 @@ class _VaultAudit:
                 assert self.given is not None
                 name = f"{folder.name}/{file.header.task_name}"
                 self.likenesses[name] = likeness(file, self.given.scans)
-        self._account(sorted(folder.iterdir()), {e.name for e in entries})
+        self._account(sorted(folder.iterdir()), {e.name for e in manifest.entries} | self._log(folder, manifest))
 
-    def _manifest(self, folder: Path) -> tuple[Entry, ...]:
-        """The committed files as the manifest names them."""
+    def _log(self, folder: Path, manifest: Manifest) -> set[str]:
+        """The name of the log of erasures, unless it is not the one that the manifest commits."""
+        path = folder / LOG
+        try:
+            from_log(path.read_bytes() if path.is_file() else b"", manifest.erased)
+        except VaultError as error:
+            self.problems[FOLDER_CHECK].append(f"{self._place(path)} is refused ({error})")
+            return set()
+        return {LOG}
+
+    def _manifest(self, folder: Path) -> Manifest:
+        """The manifest, empty when it is missing or refused."""
         path, problems = folder / MANIFEST, self.problems[MANIFEST_CHECK]
         if not path.is_file() or path.is_symlink():
             if {p.name for p in folder.iterdir()} != {LOCK_NAME}:
                 problems.append(f"{self._place(path)} is missing")
-            return ()
+            return Manifest()
         try:
             manifest = Vault(folder).manifest()
         except VaultError as error:
             problems.append(f"{self._place(path)} is refused ({error})")
-            return ()
-        body = manifest.model_dump(mode="json")
-        if path.read_bytes() != canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))}):
+            return Manifest()
+        if path.read_bytes() != manifest.sealed():
             problems.append(f"{self._place(path)} holds more than a manifest")
         tasks = [e.task for e in manifest.entries]
         if tasks != sorted(set(tasks)):
             problems.append(f"{self._place(path)} names the files of a task twice or out of order")
-        return manifest.entries
+        return manifest
 
     def _entry(self, folder: Path, entry: Entry, file: CueFile) -> None:
         """Compare a committed file with what the manifest says of it."""
@@ -232,19 +236,9 @@ class _VaultAudit:
 
     def _decode(self, path: Path, file: CueFile) -> bool:
         """Decode a file as a hospital would, and encode it again: nothing else may be in it."""
-        place, shape = self._place(path), file.shape
+        place = self._place(path)
         try:
-            network = file.network()
-            cues = {}
-            for shard in file.header.shards:
-                if shard.records * np.prod(shape.cue, dtype=np.int64) > LARGEST_SHARD:
-                    raise VaultError(f"class {shard.label} claims {shard.records:,} records, too many for memory")
-                cues[shard.label] = file.cues(shard.label)
-                recalled = complete(network, cues[shard.label][:1])
-                if recalled.shape[1:] != (shape.height, shape.width, 3):
-                    raise VaultError(f"class {shard.label} recalls scans of shape {recalled.shape[1:]}")
-            if not cues or not file.records:
-                raise VaultError("the file holds no records")
+            network, cues = decoded(file)
             tables = FrequencyTables.of(np.concatenate(list(cues.values())))
             again = CueFile.pack(file.header, cues, tables, completion_bytes(network)).to_bytes()
         except BrainclError as error:

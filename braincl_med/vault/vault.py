@@ -3,34 +3,44 @@
     <vault>/<experiment>/manifest.json                       which files count, with their SHA-256
                          task-000.long-term.9f86d081.cue     cues and completion network of a consolidated task
                          task-003.working.60303ae2.cue       of a task that has not slept yet
+                         erasures.jsonl                      what was erased
 
 A file counts once the manifest names it, and the manifest is replaced atomically: whatever interrupts a write leaves
-the former state. Files that the manifest does not name are remains of an interrupted write; the next writer deletes
-those that carry a cue file's name and leaves anything else for the audit to find.
+the former state or the new one. Files that the manifest does not name are remains of an interrupted write; the next
+writer deletes those that carry a cue file's name and leaves anything else for the audit to find.
 """
 
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from braincl_med.errors import VaultError
-from braincl_med.files import PARTIAL_SUFFIX, canonical_json, locked, sha256_of, sync_folder, write_whole
-from braincl_med.memory.coding import FrequencyTables
+from braincl_med.files import (
+    PARTIAL_SUFFIX,
+    canonical_json,
+    locked,
+    sha256_of,
+    storage_error,
+    sync_folder,
+    write_whole,
+)
 from braincl_med.memory.module import complete
 from braincl_med.streams.tasks import Scans
-from braincl_med.vault.cuefile import CueFile, Shard
+from braincl_med.vault.cuefile import CueFile
+from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
+from braincl_med.vault.folders import CUE_NAME, MANIFEST
+from braincl_med.vault.subset import Positions, ordinals_of, positions_without, subset
 
-MANIFEST = "manifest.json"
-CUE_NAME = re.compile(r"^task-\d{3,5}\.(working|long-term)\.[0-9a-f]{8}\.cue\Z")
 Memory = Literal["working", "long-term"]
+T = TypeVar("T")
 
 
 class Entry(BaseModel):
@@ -47,13 +57,28 @@ class Entry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The committed files, in the order of their tasks."""
+    """The committed files, in the order of their tasks, and the last erasure if there was one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["braincl-vault"] = "braincl-vault"
     version: Literal[1] = 1
     entries: tuple[Entry, ...] = ()
+    erased: Erasure | None = None
+
+    def sealed(self) -> bytes:
+        """The manifest's file: canonical JSON with the manifest's own SHA-256."""
+        body = self.model_dump(mode="json", exclude_none=True)
+        return canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))})
+
+    def with_entry(self, entry: Entry) -> "Manifest":
+        """The manifest with `entry` in place of any other of its task."""
+        others = (e for e in self.entries if e.task != entry.task)
+        return self.model_copy(update={"entries": tuple(sorted((*others, entry), key=lambda e: e.task))})
+
+    def without(self, task: int) -> "Manifest":
+        """The manifest without a task."""
+        return self.model_copy(update={"entries": tuple(e for e in self.entries if e.task != task)})
 
 
 class Vault:
@@ -92,16 +117,28 @@ class Vault:
         """The committed file of `task`, or None."""
         return next((e for e in self.manifest().entries if e.task == task), None)
 
+    def erasures(self) -> tuple[Erasure, ...]:
+        """What was erased, oldest first.
+
+        Raises:
+            VaultError: the log cannot be read, or a line was changed, added or removed.
+        """
+        return self._steadily(lambda manifest: from_log(self._log(), manifest.erased))
+
     def load(self, task: int) -> CueFile:
         """The checked cue file of `task`.
 
         Raises:
             VaultError: there is none, or it is not the file that was committed.
         """
-        entry = self.entry(task)
-        if entry is None:
-            raise VaultError(f"the vault holds no memory of task {task}")
-        return self.load_entry(entry)
+
+        def load(manifest: Manifest) -> CueFile:
+            entry = next((e for e in manifest.entries if e.task == task), None)
+            if entry is None:
+                raise VaultError(f"the vault holds no memory of task {task}")
+            return self.load_entry(entry)
+
+        return self._steadily(load)
 
     def load_entry(self, entry: Entry) -> CueFile:
         """Read a committed file and check it against its entry and its own checksum."""
@@ -135,66 +172,125 @@ class Vault:
         """Commit a task's working memory, in place of any earlier memory of the task.
 
         Raises:
-            VaultError: the disk is full, the folder read-only, or another process is writing.
+            VaultError: the disk is full, the folder read-only, another process is writing, or a record in it was
+                erased.
         """
         with self._writing() as manifest:
-            self._commit(manifest, file)
+            self._refuse_what_was_erased(file)
+            self._commit(manifest.with_entry(self._write(file)))
 
-    def consolidate(self, task: int, kept: Mapping[int, npt.NDArray[np.int64]]) -> None:
+    def consolidate(self, task: int, kept: Mapping[int, Positions]) -> None:
         """Move the selected records of a task to long-term memory and empty its working memory.
 
         Args:
             task: with a working memory.
             kept: for each class the positions of the records to keep within its shard.
+
+        Raises:
+            VaultError: as `remember`; or nothing is selected, or more than the vault holds.
+        """
+        with self._writing() as manifest:
+            file = subset(self.load(task), kept)
+            if file is None:
+                raise VaultError(f"nothing is selected of task {task}: its working memory stays as it is")
+            header = file.header.model_copy(update={"memory": "long-term"})
+            self._commit(manifest.with_entry(self._write(replace(file, header=header))))
+
+    def erase(self, task: int, dataset_label: str, ordinals: Collection[int] | None = None) -> Erasure:
+        """Erase records of one class of a task for good, and log it; the task leaves when nothing of it remains.
+
+        The manifest commits the erasure and the log's new line at once; the log itself is written afterwards, by the
+        next writer if need be.
+
+        Args:
+            task: whose memory.
+            dataset_label: `dataset/label` of the class.
+            ordinals: of the records, see `Shard`; the whole class when None.
+
+        Raises:
+            VaultError: as `remember`; or the task does not hold them all, then nothing is erased.
         """
         with self._writing() as manifest:
             file = self.load(task)
-            cues, shards = {}, []
-            for shard in file.header.shards:
-                positions = np.sort(kept[shard.label])
-                held = file.cues(shard.label)[positions]
-                if not len(held):
-                    continue
-                everything = len(positions) == shard.records
-                before = np.array(shard.ordinals or range(shard.records))
-                cues[shard.label] = held
-                shards.append(
-                    Shard(
-                        label=shard.label,
-                        dataset_label=shard.dataset_label,
-                        records=len(held),
-                        words=0,
-                        ordinals=shard.ordinals if everything else tuple(before[positions].tolist()),
-                        recall_error=shard.recall_error,
-                    )
-                )
-            if not cues:
-                raise VaultError(f"nothing is selected of task {task}: its working memory stays as it is")
-            header = file.header.model_copy(update={"memory": "long-term", "shards": tuple(shards)})
-            tables = FrequencyTables.of(np.concatenate(list(cues.values())))
-            self._commit(manifest, CueFile.pack(header, cues, tables, file.completion))
+            remaining = positions_without(file, dataset_label, ordinals)
+            rest = subset(file, remaining)
+            entry = None if rest is None else self._write(rest)
+            before = next(e for e in manifest.entries if e.task == task)
+            erasure = Erasure(
+                time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time())),
+                task=task,
+                key=before.key,
+                dataset_label=dataset_label,
+                records=file.records - sum(len(positions) for positions in remaining.values()),
+                ordinals=tuple(sorted(set(ordinals or ()))),
+                before=before.sha256,
+                after="" if entry is None else entry.sha256,
+                previous=digest_of(manifest.erased),
+            )
+            changed = manifest.without(task) if entry is None else manifest.with_entry(entry)
+            self._commit(changed.model_copy(update={"erased": erasure}))
+            return erasure
 
     def sizes(self) -> dict[str, int]:
         """Bytes at rest by item (cues, tables, completion, index), and the number of records."""
-        total = {"cues": 0, "tables": 0, "completion": 0, "index": 0, "records": 0}
-        for entry in self.manifest().entries:
-            file = self.load_entry(entry)
-            for item, size in file.sizes().items():
-                total[item] += size
-            total["records"] += file.records
-        manifest = self.folder / MANIFEST
-        total["index"] += manifest.stat().st_size if manifest.exists() else 0
-        return total
 
-    def _commit(self, manifest: Manifest, file: CueFile) -> None:
+        def add_up(manifest: Manifest) -> dict[str, int]:
+            total = {"cues": 0, "tables": 0, "completion": 0, "index": 0, "records": 0}
+            for entry in manifest.entries:
+                file = self.load_entry(entry)
+                for item, size in file.sizes().items():
+                    total[item] += size
+                total["records"] += file.records
+            committed = self.folder / MANIFEST
+            total["index"] += len(self._log()) + (committed.stat().st_size if committed.exists() else 0)
+            return total
+
+        return self._steadily(add_up)
+
+    def _steadily(self, read: Callable[[Manifest], T]) -> T:
+        """Read what the manifest commits; again if a writer has replaced the manifest meanwhile."""
+        manifest = self.manifest()
+        while True:
+            try:
+                return read(manifest)
+            except VaultError:
+                before, manifest = manifest, self.manifest()
+                if manifest == before:
+                    raise
+
+    def _log(self) -> bytes:
+        try:
+            return (self.folder / LOG).read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise VaultError(f"'{LOG}' cannot be read: {os.strerror(error.errno or 0).lower()}") from error
+
+    def _refuse_what_was_erased(self, file: CueFile) -> None:
+        """A task that is encoded anew from the same scans must not bring back what was erased of it."""
+        for erasure in self.erasures():
+            if (erasure.task, erasure.key) != (file.header.task, file.header.key):
+                continue
+            for shard in file.header.shards:
+                held = set(ordinals_of(shard))
+                back = held & set(erasure.ordinals) if erasure.ordinals else held
+                if shard.dataset_label == erasure.dataset_label and back:
+                    raise VaultError(
+                        f"records of class '{shard.dataset_label}' were erased from task {erasure.task} on "
+                        f"{erasure.time[:10]} and would come back: take them out of the hospital's scans and run an "
+                        "experiment of another name"
+                    )
+
+    def _write(self, file: CueFile) -> Entry:
+        """Put a cue file into the folder; it counts once a manifest with the returned entry is committed."""
         header, content = file.header, file.to_bytes()
         # What a reader would refuse must never replace what it can read.
         CueFile.from_bytes(content)
         digest = sha256_of(content)
         # The name carries the content's digest, so that a committed file is never written over by another.
         name = f"task-{header.task:03d}.{header.memory}.{digest[:8]}.cue"
-        others = tuple(e for e in manifest.entries if e.task != header.task)
-        entry = Entry(
+        write_whole(self.folder / name, content)
+        return Entry(
             name=name,
             task=header.task,
             memory=header.memory,  # type: ignore[arg-type]
@@ -202,30 +298,47 @@ class Vault:
             bytes=len(content),
             sha256=digest,
         )
-        write_whole(self.folder / name, content)
-        entries = tuple(sorted((*others, entry), key=lambda e: e.task))
-        body = Manifest(entries=entries).model_dump(mode="json")
-        write_whole(
-            self.folder / MANIFEST, canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))})
-        )
-        self._clear({e.name for e in entries})
 
-    def _clear(self, committed: set[str]) -> None:
-        """Delete what interrupted writes left, and memories that a newer one has replaced."""
-        remains = [
-            path
-            for path in self.folder.iterdir()
-            if path.name.endswith(PARTIAL_SUFFIX) or (CUE_NAME.match(path.name) and path.name not in committed)
-        ]
-        for path in remains:
-            path.unlink()
-        if remains:
-            sync_folder(self.folder)
+    def _commit(self, manifest: Manifest) -> None:
+        write_whole(self.folder / MANIFEST, manifest.sealed())
+        self._finish(manifest)
+
+    def _finish(self, manifest: Manifest) -> None:
+        """Do what follows from a committed manifest: delete what it does not name, and log its last erasure."""
+        committed = {entry.name for entry in manifest.entries}
+        try:
+            remains = [
+                path
+                for path in self.folder.iterdir()
+                if path.name.endswith(PARTIAL_SUFFIX) or (CUE_NAME.match(path.name) and path.name not in committed)
+            ]
+            for path in remains:
+                path.unlink()
+            if remains:
+                sync_folder(self.folder)
+        except OSError as error:
+            raise storage_error(self.folder / MANIFEST, 0, error) from error
+        log = self._log()
+        whole = to_log(from_log(log, manifest.erased))
+        if whole != log:
+            write_whole(self.folder / LOG, whole)
 
     @contextmanager
     def _writing(self) -> Iterator[Manifest]:
-        """Hold the vault's lock, clear what interrupted writes left, and hand out the manifest."""
+        """Hold the vault's lock, finish what was interrupted, and hand out the manifest.
+
+        The first writer commits an empty manifest before anything else. A vault without one has therefore lost it,
+        and must not be taken for empty: its cue files would be deleted as remains.
+        """
         with locked(self.folder, "the vault"):
             manifest = self.manifest()
-            self._clear({e.name for e in manifest.entries})
+            if not (self.folder / MANIFEST).exists():
+                if any(CUE_NAME.match(path.name) or path.name == LOG for path in self.folder.iterdir()):
+                    raise VaultError(
+                        f"'{MANIFEST}' is missing but what it commits is there: restore it from a backup, or delete "
+                        "the experiment's folder"
+                    )
+                self._commit(manifest)
+            else:
+                self._finish(manifest)
             yield manifest
