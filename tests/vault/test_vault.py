@@ -1,10 +1,6 @@
 import errno
 import fcntl
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -141,61 +137,6 @@ def test_the_second_writer_is_told_who_holds_the_vault(tmp_path):
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(VaultError, match=f"process {os.getpid()}"):
             vault.remember(cue_file(task=1)[0])
-
-
-KILLED = textwrap.dedent(
-    """
-    import os, signal, sys
-    from pathlib import Path
-    import numpy as np
-    sys.path.insert(0, sys.argv[1])
-    from tests.vault.test_cuefile import cue_file
-    from braincl_med import files
-    from braincl_med.vault import vault as module
-    from braincl_med.vault.vault import Vault
-
-    calls = 0
-    stop_at = int(sys.argv[3])
-    def counted(function):
-        def call(*arguments, **named):
-            global calls
-            calls += 1
-            if calls == stop_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **named)
-        return call
-    for name in ("fsync", "replace", "fdopen"):
-        setattr(files.os, name, counted(getattr(os, name)))
-    Path.unlink = counted(Path.unlink)
-    vault = Vault(Path(sys.argv[2]))
-    vault.remember(cue_file(task=1)[0])
-    vault.consolidate(1, {0: np.array([0, 1]), 1: np.array([2])})
-    print(calls)
-    """
-)
-
-
-def test_a_kill_at_any_system_call_loses_no_committed_task(tmp_path):
-    root = os.fspath(__import__("pathlib").Path(__file__).resolve().parents[2])
-
-    def attempt(folder, stop_at):
-        Vault(folder).remember(cue_file()[0])
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, root, os.fspath(folder), str(stop_at)], capture_output=True, text=True
-        )
-
-    calls = int(attempt(tmp_path / "whole", 10**6).stdout)
-    assert calls > 10
-    for stop_at in range(1, calls + 1, 3):
-        folder = tmp_path / str(stop_at)
-        assert attempt(folder, stop_at).returncode == -signal.SIGKILL
-        vault = Vault(folder)
-        assert len(vault.recall(0)) == 8
-        for entry in vault.manifest().entries:
-            assert vault.load_entry(entry).records > 0
-        vault.remember(cue_file(task=2)[0])
-        assert {p.name for p in folder.glob("*.cue")} == {e.name for e in vault.manifest().entries}
-        assert not list(folder.glob("*.partial"))
 
 
 def test_nothing_but_cue_files_manifest_and_lock_is_written(tmp_path):
