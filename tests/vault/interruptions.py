@@ -1,7 +1,7 @@
 """Child processes that carry out one operation on a vault and are interrupted at its N-th step.
 
-A step is a call that changes the disk: making a file or folder, writing, fsync, renaming, deleting. Children are forked
-from a server that has imported everything once, so that each takes milliseconds.
+A step is a call that changes the disk: making a file or folder, writing, fsync, renaming, deleting. Children are
+forked from a server that has imported everything once, so that each takes milliseconds.
 """
 
 import errno
@@ -45,7 +45,11 @@ def fill(vault):
 
 @contextmanager
 def interrupted(at, mode):
-    """Interrupt the `at`-th step: `kill`, `stop`, `full-once` (it fails for want of space), `full` (and all after it).
+    """Interrupt the `at`-th step, or for want of space let it fail (`full-once`), or it and all behind it (`full`).
+
+    Args:
+        at: counts from 1.
+        mode: `kill`, `stop`, `full-once` or `full`.
 
     Yields:
         a list whose length is the number of steps so far.

@@ -126,7 +126,7 @@ def test_what_is_not_there_is_refused_with_what_is_there(vault):
 
 def test_a_task_encoded_anew_does_not_bring_back_what_was_erased(vault):
     vault.erase(1, "set/0", [2])
-    with pytest.raises(VaultError, match="records of class 'set/0' were erased from task 1 on .* would come back"):
+    with pytest.raises(VaultError, match=r"records of class 'set/0' were erased from task 1 on .* would come back"):
         vault.remember(cue_file(task=1, seed=1)[0])
     vault.erase(1, "set/1")
     vault.erase(1, "set/0")
