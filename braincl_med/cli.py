@@ -189,15 +189,20 @@ def vault_erase(
     """Erase a class or single records for good, and log it."""
     from braincl_med.vault.erase import single_records, whole_class
     from braincl_med.vault.folders import experiments
+    from braincl_med.vault.vault import Vault
 
     if (dataset_label is None) == (not record) or (record and task is None):
         raise ConfigError(
             "what to erase is unclear: give --class dataset/label, or --task N --record dataset/label:M"
         )
+    folders = experiments(vault)
+    # An interrupted erasure that is asked for again finds nothing to erase, and must be finished all the same.
+    for folder in folders:
+        Vault(folder).finish()
     if dataset_label is not None:
-        requests = whole_class(experiments(vault), dataset_label, task)
+        requests = whole_class(folders, dataset_label, task)
     else:
-        requests = single_records(experiments(vault), record or [], task or 0)
+        requests = single_records(folders, record or [], task or 0)
     if not yes:
         for request in requests:
             typer.echo(request)

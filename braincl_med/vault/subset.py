@@ -1,6 +1,7 @@
 """A cue file without some of its records: the rest is coded again, under tables refitted to the rest."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,9 @@ def subset(file: CueFile, kept: Mapping[int, Positions]) -> CueFile | None:
         return None
     header = file.header.model_copy(update={"shards": tuple(shards), "coder": CODER})
     tables = FrequencyTables.of(np.concatenate(list(cues.values())))
-    return CueFile.pack(header, cues, tables, file.completion)
+    packed = CueFile.pack(header, cues, tables, file.completion)
+    # All else stays as it is, such as the network in whatever way the file's version stores it.
+    return replace(file, header=packed.header, tables=packed.tables, payload=packed.payload)
 
 
 def positions_without(

@@ -231,6 +231,15 @@ class Vault:
             self._commit(changed.model_copy(update={"erased": erasure}))
             return erasure
 
+    def finish(self) -> None:
+        """Finish what an interrupted write has left undone.
+
+        Raises:
+            VaultError: as `remember`.
+        """
+        with self._writing():
+            pass
+
     def sizes(self) -> dict[str, int]:
         """Bytes at rest by item (cues, tables, completion, index), and the number of records."""
 

@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -72,8 +74,7 @@ def interrupted(at, mode):
         function = getattr(os, name)
 
         def call(*arguments, **named):
-            if name != "open" or arguments[1] & os.O_CREAT:
-                step(name)
+            step(name)
             return function(*arguments, **named)
 
         return call
@@ -102,6 +103,8 @@ def interrupted(at, mode):
             step("write", half)
             self.file.write(content)
 
+    # Heard of by whatever way a file is opened. Such a hook cannot be taken back, but the child ends soon.
+    sys.addaudithook(lambda event, about: step(event) if event == "open" and about[2] & os.O_CREAT else None)
     former = {name: getattr(os, name) for name in (*STEPS, "fdopen")}
     for name in STEPS:
         setattr(os, name, counted(name))
@@ -113,7 +116,7 @@ def interrupted(at, mode):
             setattr(os, name, function)
 
 
-STEPS = ("open", "mkdir", "fsync", "replace", "unlink", "ftruncate", "pwrite")
+STEPS = ("mkdir", "fsync", "replace", "unlink", "ftruncate", "pwrite")
 
 
 def carry_out(operation, folder, at, mode):
@@ -142,6 +145,21 @@ def stopped_while_writing(folder):
         assert time.monotonic() < patience
         time.sleep(0.01)
     return child
+
+
+def write_again_and_again(folder, times):
+    """A child that replaces a task's memory many times, each file by another."""
+    child = CONTEXT.Process(target=_write_again_and_again, args=(folder, times))
+    child.start()
+    return child
+
+
+def _write_again_and_again(folder, times):
+    # What a power cut would leave is not asked for here, how readers get on with a quick writer is.
+    os.fsync = lambda handle: None
+    file = cue_file()[0]
+    for number in range(times):
+        Vault(folder).remember(replace(file, header=file.header.model_copy(update={"key": str(number)})))
 
 
 def said(function, *arguments):

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from braincl_med.cli import app
 from braincl_med.errors import LockedError
 from braincl_med.files import PARTIAL_SUFFIX
 from braincl_med.vault.erasures import LOG, to_log
@@ -119,6 +121,21 @@ def test_an_erasure_that_a_kill_kept_out_of_the_log_is_known_and_logged_by_the_n
     assert pending >= 3
 
 
+def test_an_interrupted_erasure_is_finished_when_it_is_asked_for_again(filled, tmp_path):
+    before, unfinished = state(filled), 0
+    for at in range(12, 40):
+        folder = shutil.copytree(filled, tmp_path / str(at) / "trial")
+        child.carry_out("erase", folder, at, "kill")
+        if state(folder) == before:
+            continue
+        unfinished += len(list(folder.glob("*.cue"))) > 2
+        asked = ["vault", "erase", str(folder), "--task", "0", "--record", "set/0:0", "--yes"]
+        assert "task 0 holds no record 0 of class 'set/0'" in str(CliRunner().invoke(app, asked).exception)
+        assert len(list(folder.glob("*.cue"))) == 2
+        assert (folder / LOG).read_bytes() == to_log(Vault(folder).erasures())
+    assert unfinished
+
+
 def test_a_limit_of_the_system_on_files_is_a_full_disk(filled, tmp_path):
     folder = shutil.copytree(filled, tmp_path / "trial")
     before = state(folder)
@@ -172,6 +189,18 @@ def test_the_second_process_is_told_who_writes_and_goes_on_when_that_is_killed(f
         first.join()
     assert_the_next_write_clears(folder)
     assert_sound(folder)
+
+
+def test_readers_get_on_with_a_writer(tmp_path):
+    folder = tmp_path / "trial"
+    Vault(folder).remember(cue_file()[0])
+    writer, times = child.write_again_and_again(folder, 600), 0
+    while writer.is_alive():
+        assert Vault(folder).sizes()["records"] == 8
+        assert_sound(folder)
+        times += 1
+    assert writer.exitcode == 0
+    assert times > 20
 
 
 def test_a_clock_that_goes_back_changes_nothing(filled, tmp_path, monkeypatch):
