@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import re
 from dataclasses import replace
@@ -17,6 +18,12 @@ from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import verify
 
 from .test_cuefile import cue_file
+
+
+@pytest.fixture(autouse=True)
+def _no_power_cuts(monkeypatch):
+    """No test cuts the power, so nothing has to wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture
