@@ -115,20 +115,26 @@ class MemoryConfig(Section):
     """The memory module of one task: separation, completion and entropy model.
 
     `recipe: paper` sets what the paper prescribes; keys given beside it still win. `lambda` weighs the mean
-    number of bits per cue element against the mean squared error of pixels in [0, 1].
+    number of bits per cue element against the mean squared error of pixels in [0, 1]. `step` is the cues' quantiser
+    step and `weight-step` the one of the completion network's weights (by default the same; without `components`
+    the coarsest that costs 0.1 dB), in pixels in [0, 1].
+    With `components` the separation network is their inverse and `preset`, `hidden-channels`, `quantisation`,
+    `lambda` and `patience` have no effect; without, `step` and `refining-channels` have none.
     """
 
     recipe: Literal["default", "paper"] = "default"
     preset: Literal["small", "paper"] = "small"
     hidden_channels: int | None = Field(default=None, ge=1, le=1024)
-    components: int = Field(default=192, ge=0, le=4096)
-    step: float = Field(default=0.35, gt=0)
+    components: int = Field(default=512, ge=0, le=4096)
+    step: float = Field(default=0.3, gt=0)
+    weight_step: float | None = Field(default=None, gt=0)
+    refining_channels: int = Field(default=16, ge=0, le=256)
     down_samplings: int = Field(default=5, ge=2, le=6)
     quantisation: Literal["mixed", "noise"] = "mixed"
     lambda_: float = Field(default=1e-3, gt=0, alias="lambda")
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=12, ge=1)
     batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     entropy_learning_rate: float = Field(default=1e-3, gt=0)
     gradient_norm: float = Field(default=1.0, gt=0)
     patience: int = Field(default=5, ge=1)

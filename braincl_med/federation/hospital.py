@@ -16,7 +16,8 @@ from braincl_med.evaluation.rejection import histogram, scores_of
 from braincl_med.federation.messages import Order, Report
 from braincl_med.files import canonical_json, sha256_of
 from braincl_med.memory.coding import FrequencyTables
-from braincl_med.memory.module import Progress, complete, fit
+from braincl_med.memory.module import complete, fit
+from braincl_med.memory.training import Progress
 from braincl_med.methods import METHODS
 from braincl_med.phases.select import select
 from braincl_med.phases.sleep import calibrate, sleep
@@ -26,7 +27,7 @@ from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import unknown_sets
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Registry, Scans
-from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard, completion_bytes
+from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 from braincl_med.vault.vault import Vault
 
 log = logging.getLogger("braincl")
@@ -116,8 +117,7 @@ class Hospital:
             shards=shards,
         )
         by_class = {label: cues[scans.labels == label] for label in labels}
-        completion = completion_bytes(module.completion)
-        self.vault.remember(CueFile.pack(header, by_class, FrequencyTables.of(cues), completion))
+        self.vault.remember(CueFile.pack(header, by_class, FrequencyTables.of(cues), module.stored))
         return Report(self.name, examples=len(scans))
 
     def wake(self, order: Order) -> Report:
@@ -237,9 +237,10 @@ class Hospital:
         """A progress bar on a terminal; nothing in a log."""
         bar: Any = tqdm(desc=f"{self.name} {what}", unit="epoch", disable=None, leave=False)
 
-        def show(epoch: int, epochs: int, recall: float, bits: float) -> None:
+        def show(epoch: int, epochs: int, recall: float, bits: float | None) -> None:
             bar.total = epochs
-            bar.set_postfix_str(f"recall {-10 * np.log10(max(recall, 1e-12)):.1f} dB, {bits:.2f} bits an element")
+            rate = "" if bits is None else f", {bits:.2f} bits an element"
+            bar.set_postfix_str(f"recall {-10 * np.log10(max(recall, 1e-12)):.1f} dB{rate}")
             bar.update(epoch - bar.n)
             if epoch == epochs:
                 bar.close()

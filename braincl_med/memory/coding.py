@@ -141,6 +141,8 @@ def decode(words: Words, tables: FrequencyTables, records: int, shape: tuple[int
                 cues[:, channel] = (symbols + low).reshape(records, rows, columns)
     except AssertionError as error:
         raise VaultError(f"a shard of {len(words)} words does not decode to {records} records") from error
+    if not coder.maybe_exhausted():
+        raise VaultError(f"a shard of {len(words)} words holds more than its {records} records")
     return cues
 
 

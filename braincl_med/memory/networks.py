@@ -3,10 +3,12 @@
     scan x ──► pattern separation S ──► z ──round──► cue q ──► pattern completion G ──► recall x̂
                strided convolutions                             transposed convolutions
              + linear path A (x − mean)                       + linear path B q + mean
+                                                              then refining convolutions
 
-Without the linear path (`components: 0`) and with four down-samplings these are the paper's networks. With it they
-start as a quantised principal component analysis of the task's scans (one block a cue cell), and the convolutions,
-whose last layer starts at zero, learn what a linear map cannot say.
+Only with the strided and transposed convolutions, and with four down-samplings, these are the paper's networks
+(`recipe: paper`). The default recipe has the linear path instead, the principal components of the task's scans (one
+block a cue cell), and refining convolutions at full resolution, which learn what a linear map cannot say.
+Files of format version 1 may have a linear path beside transposed convolutions.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,6 +22,7 @@ from torch.nn import functional
 from braincl_med.errors import VaultError
 
 KERNEL = 5
+REFINING_KERNEL = 3
 WIDTHS = {"paper": (128, 192), "small": (32, 48)}
 """Channels N of the hidden layers and M of the cue, by preset."""
 
@@ -32,9 +35,10 @@ class MemoryShape:
         channels: 3, or 1 when all scans are grey and only one channel is kept.
         height, width: pixels of a scan.
         cue_channels: M, channels of the cue.
-        hidden_channels: N, channels of the hidden layers.
+        hidden_channels: N, channels of the hidden layers; 0 when there is only the linear path.
         down_samplings: how many times the resolution is halved.
         linear: whether there is a linear path.
+        refining_channels: channels of the refining convolutions' hidden layers; 0 when there are none.
     """
 
     channels: int
@@ -44,6 +48,7 @@ class MemoryShape:
     hidden_channels: int
     down_samplings: int
     linear: bool
+    refining_channels: int = 0
 
     def __post_init__(self) -> None:
         limits = {
@@ -51,8 +56,9 @@ class MemoryShape:
             "height": (8, 1024),
             "width": (8, 1024),
             "cue_channels": (1, 4096),
-            "hidden_channels": (1, 1024),
+            "hidden_channels": (0 if self.linear else 1, 1024),
             "down_samplings": (2, 6),
+            "refining_channels": (0, 256),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
@@ -98,20 +104,24 @@ class PatternSeparation(nn.Module):
     def __init__(self, shape: MemoryShape) -> None:
         super().__init__()
         self.shape = shape
-        widths = [shape.channels, *[shape.hidden_channels] * (shape.down_samplings - 1), shape.cue_channels]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Conv2d(before, after, KERNEL, stride=2, padding=KERNEL // 2), nn.ReLU()]
-        self.convolutions = nn.Sequential(*layers[:-1])
+        self.convolutions: nn.Sequential | None = None
+        if shape.hidden_channels:
+            widths = [shape.channels, *[shape.hidden_channels] * (shape.down_samplings - 1), shape.cue_channels]
+            layers: list[nn.Module] = []
+            for before, after in pairwise(widths):
+                layers += [nn.Conv2d(before, after, KERNEL, stride=2, padding=KERNEL // 2), nn.ReLU()]
+            self.convolutions = nn.Sequential(*layers[:-1])
         self.analysis = (
             nn.Conv2d(shape.channels, shape.cue_channels, shape.block, stride=shape.block) if shape.linear else None
         )
 
     def forward(self, scans: Tensor) -> Tensor:
         """Real-valued cues z of a batch of scans."""
-        cell = 2**self.shape.down_samplings
         rows, columns = self.shape.grid
-        cues: Tensor = self.convolutions(pad(scans, (rows * cell, columns * cell)))
+        cues = scans.new_zeros(())
+        if self.convolutions is not None:
+            cell = 2**self.shape.down_samplings
+            cues = cues + self.convolutions(pad(scans, (rows * cell, columns * cell)))
         if self.analysis is not None:
             height, width = self.shape.block
             cues = cues + self.analysis(pad(scans, (rows * height, columns * width)))
@@ -119,34 +129,59 @@ class PatternSeparation(nn.Module):
 
 
 class PatternCompletion(nn.Module):
-    """G: (B, M, rows, columns) cues to (B, C, H, W) recalled scans. Kept for good beside a task's cues."""
+    """G: (B, M, rows, columns) cues to (B, C, H, W) recalled scans. Kept for good beside a task's cues.
+
+    The linear path takes a cue element of ±1 for ±(1 − shrinkage), channel by channel: within a quantiser step small
+    values are the likelier ones, so the mean of what was rounded to 1 lies below 1.
+    """
 
     def __init__(self, shape: MemoryShape) -> None:
         super().__init__()
         self.shape = shape
-        widths = [shape.cue_channels, *[shape.hidden_channels] * (shape.down_samplings - 1), shape.channels]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [
-                nn.ConvTranspose2d(before, after, KERNEL, stride=2, padding=KERNEL // 2, output_padding=1),
-                nn.ReLU(),
-            ]
-        self.convolutions = nn.Sequential(*layers[:-1])
+        self.convolutions: nn.Sequential | None = None
+        if shape.hidden_channels:
+            widths = [shape.cue_channels, *[shape.hidden_channels] * (shape.down_samplings - 1), shape.channels]
+            layers: list[nn.Module] = []
+            for before, after in pairwise(widths):
+                layers += [
+                    nn.ConvTranspose2d(before, after, KERNEL, stride=2, padding=KERNEL // 2, output_padding=1),
+                    nn.ReLU(),
+                ]
+            self.convolutions = nn.Sequential(*layers[:-1])
         self.synthesis: nn.ConvTranspose2d | None = None
         if shape.linear:
             self.synthesis = nn.ConvTranspose2d(
                 shape.cue_channels, shape.channels, shape.block, stride=shape.block, bias=False
             )
             self.mean = nn.Parameter(torch.zeros(shape.channels, *shape.block))
+            self.shrinkage = nn.Parameter(torch.zeros(shape.cue_channels))
+        self.refinement: nn.Sequential | None = None
+        if shape.refining_channels:
+            widths = [shape.channels, shape.refining_channels, shape.refining_channels, shape.channels]
+            layers = []
+            for before, after in pairwise(widths):
+                layers += [nn.Conv2d(before, after, REFINING_KERNEL, padding=REFINING_KERNEL // 2), nn.ReLU()]
+            self.refinement = nn.Sequential(*layers[:-1])
 
     def forward(self, cues: Tensor) -> Tensor:
         """Recalls x̂ of a batch of cues, not yet clamped to [0, 1]."""
         height, width = self.shape.height, self.shape.width
-        scans: Tensor = self.convolutions(cues)[..., :height, :width]
+        scans = cues.new_zeros(())
+        if self.convolutions is not None:
+            scans = scans + self.convolutions(cues)[..., :height, :width]
         if self.synthesis is not None:
-            linear = self.synthesis(cues) + self.mean.repeat(1, *self.shape.grid)
+            shrunk = cues - self.shrinkage[:, None, None] * cues.sign() * (cues.abs().round() == 1)
+            linear = self.synthesis(shrunk) + self.mean.repeat(1, *self.shape.grid)
             scans = scans + linear[..., :height, :width]
+        if self.refinement is not None:
+            scans = scans + self.refinement(scans)
         return scans
+
+
+def parameters_of(shape: MemoryShape) -> int:
+    """How many numbers a completion network of this shape has; none is allocated to count them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in PatternCompletion(shape).parameters())
 
 
 @torch.no_grad()
@@ -171,11 +206,10 @@ def start_from_principal_components(
     separation.analysis.bias.copy_(-(basis @ mean) / step)
     completion.synthesis.weight.copy_((basis * step).reshape(block))
     completion.mean.copy_(mean.reshape(completion.mean.shape))
-    for network in (separation.convolutions, completion.convolutions):
-        last = network[-1]
-        assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
-        for parameter in last.parameters():
-            parameter.zero_()
+    for network in (separation.convolutions, completion.convolutions, completion.refinement):
+        if network is not None:
+            for parameter in network[-1].parameters():
+                parameter.zero_()
 
 
 def principal_components(scans: Tensor, shape: MemoryShape, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,11 +219,23 @@ def principal_components(scans: Tensor, shape: MemoryShape, count: int) -> tuple
         mean (d), basis (at most count, d) with orthonormal rows, and standard deviations along them,
         with d = C · height · width of a block.
     """
+    blocks = blocks_of(scans, shape)
+    mean = blocks.mean(0)
+    centred = blocks - mean
+    if len(blocks) >= blocks.shape[1]:
+        variances, vectors = torch.linalg.eigh(centred.T @ centred)
+        basis = vectors.T.flip(0)
+    else:
+        variances, vectors = torch.linalg.eigh(centred @ centred.T)
+        basis = functional.normalize(vectors.T.flip(0) @ centred)
+    deviations = (variances.flip(0).clamp_min(0) / max(1, len(blocks) - 1)).sqrt()
+    kept = min(count, max(1, len(blocks) - 1), len(basis))
+    return mean, basis[:kept], deviations[:kept]
+
+
+def blocks_of(scans: Tensor, shape: MemoryShape) -> Tensor:
+    """(n · rows · columns, C · height · width of a block) blocks of (n, C, H, W) scans, scan by scan."""
     height, width = shape.block
     rows, columns = shape.grid
     padded = pad(scans, (rows * height, columns * width))
-    blocks = functional.unfold(padded, shape.block, stride=shape.block).transpose(1, 2).flatten(0, 1)
-    mean = blocks.mean(0)
-    _, deviations, basis = torch.linalg.svd(blocks - mean, full_matrices=False)
-    kept = min(count, max(1, len(blocks) - 1), basis.shape[0])
-    return mean, basis[:kept], deviations[:kept] / max(1, len(blocks) - 1) ** 0.5
+    return functional.unfold(padded, shape.block, stride=shape.block).transpose(1, 2).flatten(0, 1)

@@ -16,15 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from braincl_med.errors import BrainclError, ConfigError, DataError, VaultError
 from braincl_med.files import LOCK_NAME, PARTIAL_SUFFIX
-from braincl_med.memory.coding import FrequencyTables
 from braincl_med.privacy.fidelity import GivenScans, Likeness, likeness
 from braincl_med.privacy.search import looks_like, raw_scan_findings, shown
 from braincl_med.records.store import STORE_NAME, RunStore
-from braincl_med.vault.cuefile import MAGIC, CueFile, completion_bytes
+from braincl_med.vault.cuefile import MAGIC, CueFile
 from braincl_med.vault.erasures import LOG, from_log
 from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_experiment
 from braincl_med.vault.vault import Entry, Manifest, Vault
@@ -238,9 +235,8 @@ class _VaultAudit:
         """Decode a file as a hospital would, and encode it again: nothing else may be in it."""
         place = self._place(path)
         try:
-            network, cues = decoded(file)
-            tables = FrequencyTables.of(np.concatenate(list(cues.values())))
-            again = CueFile.pack(file.header, cues, tables, completion_bytes(network)).to_bytes()
+            _, cues = decoded(file)
+            again = file.packed_again(cues).to_bytes()
         except BrainclError as error:
             self.problems[CUES_CHECK].append(f"{place} does not decode: {error}")
             return False

@@ -1,14 +1,17 @@
 """The cue file: all that one hospital keeps of one task. The format is described in docs/cue-format.md.
 
     0   magic "BRAINCUE"     8 bytes
-    8   version (1)          u16
+    8   version (2)          u16
     10  reserved, zero       u16
     12  header length        u32     at most 16 MiB
     16  tables length        u64     at most 64 MiB
     24  completion length    u64     at most 256 MiB
     32  payload length       u64     at most 64 GiB
-    40  header (JSON) · tables · completion network (safetensors, fp16) · payload (u32 words, shard after shard)
+    40  header (JSON) · tables · completion network (rounded, entropy-coded) · payload (u32 words, shard after shard)
     end SHA-256 of everything before it, 32 bytes
+
+Version 1 held the completion network as safetensors in half precision; such files are read, and stay what they are
+when records are taken out of them.
 
 All integers are little-endian. Lengths must add up to the file's size exactly: no holes, no overlaps, nothing behind.
 """
@@ -31,15 +34,19 @@ from safetensors.torch import save as save_tensors
 from braincl_med.errors import VaultError
 from braincl_med.files import canonical_json
 from braincl_med.memory.coding import Cues, FrequencyTables, decode, encode, shard_slices
-from braincl_med.memory.networks import MemoryShape, PatternCompletion
+from braincl_med.memory.networks import MemoryShape, PatternCompletion, parameters_of
+from braincl_med.memory.weights import pack, unpack
 
 MAGIC = b"BRAINCUE"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 FIXED = struct.Struct("<8sHHIQQQ")
 CHECKSUM = 32
 LIMITS = {"header": 2**24, "tables": 2**26, "completion": 2**28, "payload": 2**36}
 LARGEST_SHARD = 2**30
 """Symbols of one class; bounds what a forged header can make a reader allocate (2 GiB)."""
+LARGEST_NETWORK = 2**26
+"""Weights of a completion network; bounds the same in another place."""
 CODER = f"constriction {version('constriction')}"
 
 
@@ -99,16 +106,20 @@ class CueFile:
     tables: FrequencyTables
     completion: bytes
     payload: bytes
+    version: int = VERSION
 
     @staticmethod
-    def pack(header: Header, cues: dict[int, Cues], tables: FrequencyTables, completion: bytes) -> "CueFile":
+    def pack(
+        header: Header, cues: dict[int, Cues], tables: FrequencyTables, completion: bytes, version: int = VERSION
+    ) -> "CueFile":
         """Code each class's cues under `tables`; fills in the shards' words.
 
         Args:
             header: its shards name class, records and ordinals; `words` is set here.
             cues: class number to (records, M, rows, columns).
             tables: of the whole task.
-            completion: the completion network as safetensors bytes.
+            completion: the completion network's bytes, as the version has them.
+            version: of the file, which says how the completion network is stored.
         """
         words = [encode(cues[shard.label], tables) for shard in header.shards]
         shards = tuple(
@@ -116,13 +127,13 @@ class CueFile:
         )
         payload = b"".join(w.astype("<u4").tobytes() for w in words)
         header = header.model_copy(update={"shards": shards})
-        return CueFile(header, MemoryShape(**header.shape), tables, completion, payload)
+        return CueFile(header, MemoryShape(**header.shape), tables, completion, payload, version)
 
     def to_bytes(self) -> bytes:
         """The file's bytes, checksum included; the same memory always gives the same bytes."""
         header = canonical_json(self.header.model_dump(mode="json"))
         tables = self.tables.to_bytes()
-        fixed = FIXED.pack(MAGIC, VERSION, 0, len(header), len(tables), len(self.completion), len(self.payload))
+        fixed = FIXED.pack(MAGIC, self.version, 0, len(header), len(tables), len(self.completion), len(self.payload))
         body = b"".join([fixed, header, tables, self.completion, self.payload])
         return body + hashlib.sha256(body).digest()
 
@@ -138,8 +149,8 @@ class CueFile:
         magic, number, reserved, *lengths = FIXED.unpack_from(content)
         if magic != MAGIC:
             raise VaultError(f"the file begins with {magic!r}, a cue file with {MAGIC!r}")
-        if number != VERSION or reserved != 0:
-            raise VaultError(f"the file has version {number}, this program reads version {VERSION}: update it")
+        if number not in READABLE or reserved != 0:
+            raise VaultError(f"the file has version {number}, this program reads versions 1 to {VERSION}: update it")
         for (name, limit), length in zip(LIMITS.items(), lengths, strict=True):
             if length > limit:
                 raise VaultError(f"the {name} claims {length:,} bytes, at most {limit:,} are allowed")
@@ -151,7 +162,8 @@ class CueFile:
         parts = [content[FIXED.size :][s] for s in shard_slices(list(lengths))]
         header = _header(parts[0])
         shape = _shape(header)
-        file = CueFile(header, shape, FrequencyTables.from_bytes(parts[1], shape.cue_channels), parts[2], parts[3])
+        tables = FrequencyTables.from_bytes(parts[1], shape.cue_channels)
+        file = CueFile(header, shape, tables, parts[2], parts[3], number)
         file._check_shards()
         return file
 
@@ -206,22 +218,40 @@ class CueFile:
         """The completion network, in single precision.
 
         Raises:
-            VaultError: its tensors are not those that the header's shape asks for, or not finite.
+            VaultError: its bytes are not those of a network of the header's shape, or not finite.
         """
-        completion = PatternCompletion(self.shape)
-        try:
-            tensors = load_tensors(self.completion)
-            completion.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except (SafetensorError, RuntimeError, ValueError) as error:
-            raise VaultError("the completion network does not fit the shape in the header") from error
-        if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
-            raise VaultError("the completion network holds numbers that are not finite")
-        return completion.eval()
+        if self.version > 1:
+            return unpack(self.completion, self.shape)[0]
+        return _network_of_version_1(self)
+
+    def packed_again(self, cues: dict[int, Cues]) -> "CueFile":
+        """The file that these cues of all its classes and its own network give; equal to it if it holds nothing else.
+
+        Raises:
+            VaultError: the completion network cannot be read.
+        """
+        if self.version > 1:
+            completion = pack(*unpack(self.completion, self.shape))
+        else:
+            stored = self.network().state_dict()
+            stored.pop("shrinkage", None)
+            completion = save_tensors({name: tensor.half().contiguous() for name, tensor in stored.items()})
+        tables = FrequencyTables.of(np.concatenate(list(cues.values())))
+        return CueFile.pack(self.header, cues, tables, completion, self.version)
 
 
-def completion_bytes(completion: PatternCompletion) -> bytes:
-    """A completion network as safetensors in half precision."""
-    return save_tensors({name: t.half().contiguous() for name, t in completion.state_dict().items()})
+def _network_of_version_1(file: CueFile) -> PatternCompletion:
+    """The network from safetensors in half precision; shrinkage was not known yet."""
+    completion = PatternCompletion(file.shape)
+    unknown = {"shrinkage": completion.shrinkage} if file.shape.linear else {}
+    try:
+        tensors = load_tensors(file.completion)
+        completion.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | unknown)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise VaultError("the completion network does not fit the shape in the header") from error
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise VaultError("the completion network holds numbers that are not finite")
+    return completion.eval()
 
 
 def _header(content: bytes) -> Header:
@@ -237,6 +267,12 @@ def _header(content: bytes) -> Header:
 
 def _shape(header: Header) -> MemoryShape:
     try:
-        return MemoryShape(**header.shape)
+        shape = MemoryShape(**header.shape)
     except TypeError:
         raise VaultError(f"the header's shape has keys {sorted(header.shape)}") from None
+    weights = parameters_of(shape)
+    if weights > LARGEST_NETWORK:
+        raise VaultError(
+            f"the header asks for a network of {weights:,} weights, at most {LARGEST_NETWORK:,} are read"
+        )
+    return shape

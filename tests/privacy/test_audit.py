@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load, save
 
 from braincl_med.errors import ConfigError, DataError, VaultError
 from braincl_med.files import canonical_json, locked, sha256_of
+from braincl_med.memory.weights import pack, unpack
 from braincl_med.privacy.audit import (
     BYTES_CHECK,
     CUES_CHECK,
@@ -152,14 +152,14 @@ def test_memories_of_another_experiment_fail(site):
 
 def test_a_network_that_is_not_finite_fails(site):
     file, cues = cue_file(task=2)
-    tensors = load(file.completion)
-    tensors["mean"][0, 0, 0] = float("nan")
-    Vault(site / "trial").remember(CueFile.pack(file.header, cues, file.tables, save(tensors)))
+    completion, coded = unpack(file.completion, file.shape)
+    completion.shrinkage.data[0] = float("nan")
+    Vault(site / "trial").remember(CueFile.pack(file.header, cues, file.tables, pack(completion, coded)))
     assert f"'trial/{cue_of(site, 2).name}' does not decode: the completion network" in failures(site)[CUES_CHECK]
 
 
 def hidden_in_network(file, cues):
-    return CueFile.pack(file.header, cues, file.tables, save(load(file.completion), {"scan": "0" * 500}))
+    return CueFile.pack(file.header, cues, file.tables, file.completion + bytes(500))
 
 
 def hidden_in_payload(file, cues):

@@ -1,5 +1,6 @@
 import hashlib
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from braincl_med.errors import VaultError
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape, PatternCompletion
-from braincl_med.vault.cuefile import CODER, FIXED, CueFile, Header, Shard, completion_bytes
+from braincl_med.memory.weights import pack, round_weights
+from braincl_med.vault.cuefile import CODER, FIXED, CueFile, Header, Shard
+
+GOLDEN_FILES = Path(__file__).parent / "golden"
+
+
+def stored(completion):
+    """A network's bytes, every weight rounded to about a thousandth."""
+    worth = {n: np.ones(len(p) if p.ndim > 3 else 1) for n, p in completion.named_parameters() if p.ndim > 1}
+    return pack(completion, round_weights(completion, worth, 1e-3))
 
 
 def cue_file(records=(5, 3), experiment="trial", task=0, seed=0):
@@ -36,7 +46,7 @@ def cue_file(records=(5, 3), experiment="trial", task=0, seed=0):
     for number, parameter in enumerate(completion.parameters()):
         parameter.data = np.sin(1 + number) * 0.1 + 0 * parameter.data
     tables = FrequencyTables.of(np.concatenate(list(cues.values())))
-    return CueFile.pack(header, cues, tables, completion_bytes(completion)), cues
+    return CueFile.pack(header, cues, tables, stored(completion)), cues
 
 
 def test_a_file_comes_back_as_it_was_written():
@@ -77,21 +87,39 @@ def test_the_recall_after_a_round_trip_is_the_recall_before():
             "shards": (file.header.shards[0].model_copy(update={"records": 20}),),
         }
     )
-    packed = CueFile.pack(header, {0: cues}, FrequencyTables.of(cues), completion_bytes(module.completion))
+    packed = CueFile.pack(header, {0: cues}, FrequencyTables.of(cues), module.stored)
     again = CueFile.from_bytes(packed.to_bytes())
     assert np.array_equal(complete(again.network(), again.cues(0)), complete(module.completion, cues))
 
 
+def golden_file(version):
+    return (GOLDEN_FILES / f"version-{version}.cue").read_bytes()
+
+
 def test_golden_file():
-    """Pins every byte of version 1 except the version of the coder's library."""
-    file, _ = cue_file()
-    file = CueFile.pack(
-        file.header.model_copy(update={"coder": "constriction 0.5.0"}), cue_file()[1], file.tables, file.completion
-    )
-    assert hashlib.sha256(file.to_bytes()).hexdigest() == GOLDEN
+    """Pins every byte of version 2 except the version of the coder's library."""
+    file, cues = cue_file()
+    header = file.header.model_copy(update={"coder": "constriction 0.5.0"})
+    assert CueFile.pack(header, cues, file.tables, file.completion).to_bytes() == golden_file(2)
 
 
-GOLDEN = "84abcd7bfebaaca700c406e488c96c531df26b362a0c8bad98d3a4e65c5f6b79"
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_every_version_still_reads(version):
+    file, cues = CueFile.from_bytes(golden_file(version)), cue_file()[1]
+    assert file.version == version
+    for label, expected in cues.items():
+        assert np.array_equal(file.cues(label), expected)
+    known = [p for n, p in file.network().named_parameters() if version == 2 or n != "shrinkage"]
+    for number, parameter in enumerate(known):
+        assert np.allclose(parameter.detach(), np.sin(1 + number) * 0.1, atol=1e-3)
+    assert file.packed_again(cues).to_bytes() == golden_file(version)
+
+
+def test_the_older_golden_file_was_not_touched():
+    assert hashlib.sha256(golden_file(1)).hexdigest() == GOLDEN_1
+
+
+GOLDEN_1 = "84abcd7bfebaaca700c406e488c96c531df26b362a0c8bad98d3a4e65c5f6b79"
 
 
 @settings(max_examples=300, deadline=None)
@@ -120,7 +148,7 @@ def resealed(content):
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        (1, 2, "version 2"),
+        (1, 3, "version 3"),
         (3, 2**25, "header claims"),
         (4, 2**40, "tables claims"),
         (6, 8, "lengths add up"),
@@ -155,6 +183,6 @@ def test_a_well_sealed_file_with_a_wrong_header_is_refused(old, new, reason):
 def test_a_completion_network_of_another_shape_is_refused():
     file, _ = cue_file()
     other = PatternCompletion(MemoryShape(1, 8, 8, 5, 2, 2, linear=True))
-    swapped = CueFile(file.header, file.shape, file.tables, completion_bytes(other), file.payload)
-    with pytest.raises(VaultError, match="does not fit"):
+    swapped = CueFile(file.header, file.shape, file.tables, stored(other), file.payload)
+    with pytest.raises(VaultError, match=r"weight|completion network"):
         CueFile.from_bytes(swapped.to_bytes()).network()
