@@ -5,6 +5,7 @@ from the stored integers alone, because a change of one unit in the last place o
 words. The order within a shard is channel by channel, each channel's symbols record by record.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,8 @@ Words = npt.NDArray[np.uint32]
 
 LARGEST_FREQUENCY = 255
 LARGEST_ALPHABET = 4096
+SLACK = 64
+"""Bits that a shard may fall short of its symbols' information: the coder holds back its last words."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class FrequencyTables:
             counts = np.bincount(cues[:, channel].astype(np.int64).ravel() - low, minlength=len(table))
             bits -= float((counts * np.log2(table / table.sum())).sum())
         return bits
+
+    def least_bits(self) -> float:
+        """The fewest bits that one cell of a cue can take: every channel's likeliest symbol."""
+        return -sum(math.log2(table.max() / table.sum(dtype=np.int64)) for table in self.frequencies)
 
     def to_bytes(self) -> bytes:
         """Little-endian, channel by channel: lowest symbol (i16), size of the alphabet (u16), frequencies (u8)."""
@@ -130,6 +137,9 @@ def decode(words: Words, tables: FrequencyTables, records: int, shape: tuple[int
         VaultError: the words do not decode to that many records.
     """
     _, rows, columns = shape
+    # Even its likeliest symbols take some bits, so few words cannot ask for much memory and time.
+    if records * rows * columns * tables.least_bits() > 32 * len(words) + SLACK:
+        raise VaultError(f"a shard of {len(words)} words is too short for {records:,} records")
     cues = np.empty((records, *shape), np.int16)
     coder = constriction.stream.queue.RangeDecoder(words)
     try:

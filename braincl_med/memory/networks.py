@@ -62,8 +62,10 @@ class MemoryShape:
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
+            if type(value) is not int or not low <= value <= high:
                 raise VaultError(f"memory shape: {name} is {value!r}, expected {low} to {high}")
+        if type(self.linear) is not bool:
+            raise VaultError(f"memory shape: linear is {self.linear!r}, expected true or false")
         if self.channels == 2:
             raise VaultError("memory shape: channels is 2, expected 1 or 3")
 

@@ -1,0 +1,191 @@
+"""What a hospital could keep instead of scans: each memory gives recalls, and says what all of it weighs.
+
+A memory is fitted to the training scans of one data set (n, height, width, 3), uint8, and answers with a `Memory`.
+Codecs keep a file a scan; `stripped` leaves out what is the same in every file and counts the rest alone.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.fft import dctn, idctn
+
+from braincl_med.config import MemoryConfig
+from braincl_med.memory.coding import FrequencyTables, encode
+from braincl_med.memory.module import complete, fit
+from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
+
+Images = npt.NDArray[np.uint8]
+WEBP_HEADERS = 30
+"""RIFF, chunk and frame header of a lossy WebP file."""
+COLOURS = np.linalg.qr(np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], float).T)[0]
+"""An orthonormal luminance and two chrominances."""
+LEAST_DEVIATION = 0.55
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A fitted memory.
+
+    Attributes:
+        recalls: of the training scans.
+        payload: bytes of what is kept of the scans.
+        rest: bytes of all else that is needed to recall them (tables, networks or bases, index).
+        unseen: recalls of other scans, kept by the same means.
+    """
+
+    recalls: Images
+    payload: int
+    rest: int
+    unseen: Callable[[Images], Images]
+
+
+def raw(images: Images, _: float) -> Memory:
+    """The scans themselves."""
+    return Memory(images, images.nbytes, 0, lambda others: others)
+
+
+def ours(images: Images, step: float, **settings: Any) -> Memory:
+    """The project's memory module, weighed as the bytes of its cue file."""
+    module = fit(images, MemoryConfig(step=step, **settings), seed=1)
+    cues = module.encode(images)
+    shard = Shard(label=0, dataset_label="set/0", records=len(images), words=0, recall_error=0)
+    shape = module.completion.shape.as_json()
+    header = Header(
+        experiment="b", task=0, task_name="b", memory="working", key="", coder=CODER, shape=shape, shards=(shard,)
+    )
+    file = CueFile.pack(header, {0: cues}, FrequencyTables.of(cues), module.stored)
+    payload = file.sizes()["cues"]
+    return Memory(
+        complete(module.completion, cues),
+        payload,
+        len(file.to_bytes()) - payload,
+        lambda others: complete(module.completion, module.encode(others)),
+    )
+
+
+def ours_linear(images: Images, step: float) -> Memory:
+    """The linear path alone."""
+    return ours(images, step, refining_channels=0)
+
+
+def ours_paper(images: Images, lambda_: float) -> Memory:
+    """The paper's recipe at its small preset, with mixed quantisation and a tenfold learning rate."""
+    return ours(images, 1.0, recipe="paper", lambda_=lambda_, quantisation="mixed", learning_rate=1e-3, epochs=60)
+
+
+def pca(images: Images, step: float) -> Memory:
+    """Quantised principal components under the same coder; the basis in eight bits a number."""
+    flat = images.reshape(len(images), -1) / 255.0
+    mean = flat.mean(0)
+    variances, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
+    kept = np.sqrt(np.maximum(variances, 0)) > step * LEAST_DEVIATION
+    basis = vectors[:, kept].T
+    size = np.abs(basis).max(1, keepdims=True) / 127
+    basis = np.rint(basis / size) * size
+    inverse = np.linalg.pinv(basis)
+
+    def cues_of(others: Images) -> npt.NDArray[np.int16]:
+        return np.rint((others.reshape(len(others), -1) / 255.0 - mean) @ inverse / step).astype(np.int16)
+
+    def recall(cues: npt.NDArray[np.int16]) -> Images:
+        return _pixels((cues * step @ basis + mean).reshape(-1, *images.shape[1:]))
+
+    cues = cues_of(images)
+    payload, tables = _coded(cues)
+    return Memory(
+        recall(cues), payload, tables + basis.size + len(basis) * 4 + mean.size, lambda o: recall(cues_of(o))
+    )
+
+
+def dct(images: Images, step: float) -> Memory:
+    """A whole-image discrete cosine transform under the same coder; nothing to store but tables."""
+    mean = images.mean((0, 1, 2)) / 255.0
+
+    def coefficients(others: Images) -> npt.NDArray[np.int16]:
+        spectrum = dctn((others / 255.0 - mean) @ COLOURS, axes=(1, 2), norm="ortho")
+        return np.rint(spectrum.reshape(len(others), -1) / step).astype(np.int16)
+
+    def recall(cues: npt.NDArray[np.int16]) -> Images:
+        spectrum = (np.where(kept, cues, 0) * step).reshape(-1, *images.shape[1:])
+        return _pixels(idctn(spectrum, axes=(1, 2), norm="ortho") @ COLOURS.T + mean)
+
+    cues = coefficients(images)
+    kept = (cues != 0).mean(0) > 0.002
+    payload, tables = _coded(cues[:, kept])
+    places = -(-kept.size // 8)
+    return Memory(recall(cues), payload, tables + places + 12, lambda others: recall(coefficients(others)))
+
+
+def webp(images: Images, quality: float, stripped: bool = False) -> Memory:
+    """WebP at its slowest setting."""
+    return _codec(images, lambda f, s: f.save(s, "WEBP", quality=int(quality), method=6), WEBP_HEADERS * stripped)
+
+
+def webp_stripped(images: Images, quality: float) -> Memory:
+    """WebP without the 30 bytes that are the same in every file."""
+    return webp(images, quality, stripped=True)
+
+
+def jpeg(images: Images, quality: float) -> Memory:
+    """JPEG with optimised tables."""
+    return _codec(images, lambda f, s: f.save(s, "JPEG", quality=int(quality), optimize=True), 0)
+
+
+def jpeg_stripped(images: Images, quality: float) -> Memory:
+    """JPEG with standard tables, of which the entropy-coded scan alone is counted."""
+    sample = io.BytesIO()
+    Image.fromarray(images[0]).save(sample, "JPEG", quality=int(quality))
+    content = sample.getvalue()
+    start = content.index(b"\xff\xda")
+    headers = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big") + 2
+    return _codec(images, lambda f, s: f.save(s, "JPEG", quality=int(quality)), headers)
+
+
+def avif(images: Images, quality: float) -> Memory:
+    """AVIF at its slowest setting."""
+    return _codec(images, lambda f, s: f.save(s, "AVIF", quality=int(quality), speed=0), 0)
+
+
+def _codec(images: Images, save: Callable[[Image.Image, io.BytesIO], None], headers: int) -> Memory:
+    payload = 0
+
+    def through(scan: npt.NDArray[np.uint8]) -> Images:
+        nonlocal payload
+        stream = io.BytesIO()
+        save(Image.fromarray(scan), stream)
+        payload += len(stream.getvalue()) - headers
+        return np.asarray(Image.open(stream).convert("RGB"))
+
+    recalls = np.stack([through(scan) for scan in images])
+    return Memory(recalls, payload, 0, lambda others: np.stack([through(scan) for scan in others]))
+
+
+def _coded(cues: npt.NDArray[np.int16]) -> tuple[int, int]:
+    """Bytes of range-coded cues (n, M) and of their tables."""
+    shaped = cues[:, :, None, None]
+    tables = FrequencyTables.of(shaped)
+    return 4 * len(encode(shaped, tables)), len(tables.to_bytes())
+
+
+def _pixels(values: npt.NDArray[np.float64]) -> Images:
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+MEMORIES: dict[str, Callable[[Images, float], Memory]] = {
+    "raw": raw,
+    "ours": ours,
+    "ours, linear": ours_linear,
+    "ours, paper's recipe": ours_paper,
+    "PCA": pca,
+    "DCT": dct,
+    "WebP": webp,
+    "WebP, stripped": webp_stripped,
+    "JPEG": jpeg,
+    "JPEG, stripped": jpeg_stripped,
+    "AVIF": avif,
+}

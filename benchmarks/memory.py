@@ -1,0 +1,235 @@
+"""What a byte of memory is worth: the accuracy on raw test scans of a network trained on recalls, against bytes.
+
+    BRAINCL_DATA=/folder/of/npz/files python benchmarks/memory.py --state /tmp/memory --quick
+    BRAINCL_DATA=/folder/of/npz/files python benchmarks/memory.py --state /tmp/memory blood-400 --out docs/results
+
+Each cell (data set, memory, setting, seed) is fitted, recalled and trained on by itself; the same ResNet-18, epochs,
+schedule and augmentation for all. Resumable: a cell that stands below the state folder is not run again. Prints the
+table of docs/results/memory.md, and with --out writes the picture.
+"""
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from skimage.metrics import structural_similarity
+
+from benchmarks.memories import MEMORIES, Images
+from braincl_med.config import DATA_VARIABLE, CortexConfig, SleepConfig
+from braincl_med.cortex.cortex import Cortex, predict
+from braincl_med.files import write_whole
+from braincl_med.phases.sleep import sleep
+from braincl_med.streams.tasks import Scans
+
+UNSEEN = 300
+SSIM_SAMPLE = 200
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement."""
+
+    dataset: str
+    memory: str
+    setting: float
+    seed: int
+    dithering: float = 0.0
+
+    @property
+    def file(self) -> str:
+        """Where its result stands below the state folder."""
+        words = (self.dataset, self.memory, f"{self.setting:g}", f"dithered-{self.dithering:g}", str(self.seed))
+        return "_".join(words).replace(" ", "-").replace(",", "").replace("'", "") + ".json"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Which scans, how many of a class, and how long the network trains on them."""
+
+    files: tuple[str, ...]
+    per_class: int
+    epochs: int
+    stem: str = "3x3-stride2"
+
+
+BLOOD, BLOOD_64 = ("bloodmnist.npz",), ("bloodmnist_64.npz",)
+MEDMNIST12 = ("bloodmnist.npz", "breastmnist.npz", "pneumoniamnist.npz")
+DATASETS = {
+    "quick": Dataset(BLOOD, 200, 8),
+    "blood-400": Dataset(BLOOD, 400, 12),
+    "blood-1000": Dataset(BLOOD, 1000, 12),
+    "medmnist12-200": Dataset(MEDMNIST12, 200, 12),
+    "blood64-400": Dataset(BLOOD_64, 400, 12, "imagenet"),
+}
+
+
+def _cells(dataset: str, seeds: tuple[int, ...], settings: dict[str, tuple[float, ...]]) -> list[Cell]:
+    return [Cell(dataset, m, value, seed) for seed in seeds for m, values in settings.items() for value in values]
+
+
+KEY = {"raw": (0,), "ours": (0.3, 0.22), "DCT": (0.5, 0.35), "WebP, stripped": (1,)}
+"""Measured with three seeds."""
+PLAN = {
+    "quick": _cells(
+        "quick", (1,), {"raw": (0,), "ours": (0.4, 0.22), "DCT": (0.5, 0.35), "PCA": (0.5,), "WebP": (1,)}
+    ),
+    "blood-400": [
+        *_cells("blood-400", (1, 2), KEY),
+        *_cells("blood-400", (1,), {"ours": (0.4, 0.16, 0.12), "DCT": (0.25, 0.18), "WebP, stripped": (10, 30)}),
+        *_cells("blood-400", (1,), {"JPEG, stripped": (5, 15), "AVIF": (10,), "PCA": (0.5, 0.3)}),
+        *_cells("blood-400", (1,), {"ours, linear": (0.3,), "ours, paper's recipe": (1e-3,)}),
+        Cell("blood-400", "ours", 0.3, 1, 0.08),
+        *_cells("blood-400", (3,), KEY),
+    ],
+    "blood-1000": _cells("blood-1000", (1, 2), {"raw": (0,), "ours": (0.22,)}),
+    "medmnist12-200": _cells("medmnist12-200", (1,), {"raw": (0,), "ours": (0.22,), "WebP, stripped": (1,)}),
+    "blood64-400": _cells("blood64-400", (1, 2), {"raw": (0,), "ours": (0.5, 0.2), "WebP, stripped": (1,)}),
+}
+
+
+def load(dataset: Dataset, part: str, limit: int | None = None) -> list[tuple[Images, npt.NDArray[np.int64]]]:
+    """Scans and class numbers of each file; at most `limit` a class, the same ones every time."""
+    folder = Path(os.environ[DATA_VARIABLE])
+    sets, classes = [], 0
+    for name in dataset.files:
+        with np.load(folder / name) as file:
+            images, labels = file[f"{part}_images"], file[f"{part}_labels"].ravel().astype(np.int64)
+        if images.ndim == 3:
+            images = np.repeat(images[..., None], 3, axis=3)
+        rng = np.random.default_rng(0)
+        chosen = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:limit] for c in np.unique(labels)])
+        sets.append((images[chosen], labels[chosen] + classes))
+        classes += int(labels.max()) + 1
+    return sets
+
+
+def measure(cell: Cell) -> dict[str, float]:
+    """Fit the memory, train the network on its recalls, test it on raw scans."""
+    dataset = DATASETS[cell.dataset]
+    train, test = load(dataset, "train", dataset.per_class), load(dataset, "test")
+    started = time.perf_counter()
+    memories = [MEMORIES[cell.memory](images, cell.setting) for images, _ in train]
+    fitted = time.perf_counter() - started
+    scans = Scans(np.concatenate([m.recalls for m in memories]), np.concatenate([labels for _, labels in train]))
+    originals = np.concatenate([images for images, _ in train])
+    others = [images[:: max(1, len(images) // UNSEEN)] for images, _ in test]
+    unseen = np.concatenate([m.unseen(images) for m, images in zip(memories, others, strict=True)])
+    places = np.linspace(0, len(originals) - 1, SSIM_SAMPLE).astype(int)
+    similarities = [structural_similarity(originals[i], scans.images[i], channel_axis=2) for i in places]
+
+    torch.manual_seed(cell.seed)
+    cortex = Cortex(int(scans.labels.max()) + 1, CortexConfig(stem=dataset.stem, precision="bfloat16"))
+    schedule = SleepConfig(rounds=1, epochs=dataset.epochs, batch_size=64, learning_rate=0.05, schedule="cosine")
+    sleep(cortex, scans, schedule, 0, cell.seed, cell.dithering)
+    predicted = predict(cortex, np.concatenate([images for images, _ in test])).argmax(1)
+    truth = np.concatenate([labels for _, labels in test])
+    payload, rest = sum(m.payload for m in memories), sum(m.rest for m in memories)
+    return {
+        "payload": payload / len(originals),
+        "total": (payload + rest) / len(originals),
+        "psnr": _psnr(originals, scans.images),
+        "psnr_unseen": _psnr(np.concatenate(others), unseen),
+        "ssim": float(np.mean(similarities)),
+        "accuracy": float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)])),
+        "fit_seconds": fitted,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _psnr(first: Images, second: Images) -> float:
+    error = float(np.mean((first.astype(np.float32) - second) ** 2)) / 255**2
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def table(cells: list[Cell], results: dict[Cell, dict[str, float]]) -> str:
+    """Markdown: one row a memory and setting, mean and spread over seeds."""
+    lines = [
+        "| data | memory | setting | dithered | payload B | all in B | PSNR dB | unseen | SSIM | accuracy % | of raw |"
+        " seeds |",
+        "|" + "---|" * 12,
+    ]
+    groups: dict[tuple[str, str, float, float], list[dict[str, float]]] = {}
+    for cell in cells:
+        if cell in results:
+            groups.setdefault((cell.dataset, cell.memory, cell.setting, cell.dithering), []).append(results[cell])
+    raw = {key[0]: np.mean([r["accuracy"] for r in rows]) for key, rows in groups.items() if key[1] == "raw"}
+    for (dataset, memory, setting, dithering), rows in sorted(
+        groups.items(), key=lambda item: (item[0][0], item[0][1] != "raw", item[0][1], item[1][0]["total"])
+    ):
+        means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
+        accuracies = [100 * row["accuracy"] for row in rows]
+        spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(rows) > 1 else ""
+        share = f"{100 * means['accuracy'] / raw[dataset]:.1f} %" if dataset in raw else ""
+        lines.append(
+            f"| {dataset} | {memory} | {setting:g} | {dithering:g} | {means['payload']:.1f} | {means['total']:.1f} "
+            f"| {means['psnr']:.1f} | {means['psnr_unseen']:.1f} | {means['ssim']:.3f} "
+            f"| {np.mean(accuracies):.1f}{spread} | {share} | {len(rows)} |"
+        )
+    return "\n".join(lines)
+
+
+def picture(dataset: str, results: dict[Cell, dict[str, float]], path: Path) -> None:
+    """Accuracy against all bytes of a scan, a line a memory."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    points: dict[str, dict[float, list[dict[str, float]]]] = {}
+    for cell, row in results.items():
+        if cell.dataset == dataset and not cell.dithering:
+            points.setdefault(cell.memory, {}).setdefault(cell.setting, []).append(row)
+    for memory, settings in sorted(points.items()):
+        line = sorted(
+            (np.mean([r["total"] for r in rows]), 100 * np.mean([r["accuracy"] for r in rows]))
+            for rows in settings.values()
+        )
+        if memory == "raw":
+            axes.axhline(line[0][1], color="grey", linestyle="--", label="raw")
+            axes.axhline(0.97 * line[0][1], color="grey", linestyle=":", label="97 % of raw")
+        else:
+            axes.plot(*zip(*line, strict=True), marker="o", label=memory)
+    axes.set(xlabel="bytes a scan, everything counted", ylabel="accuracy on raw test scans (%)", title=dataset)
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    figure.savefig(path / f"memory-{dataset}.png", dpi=110)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="*", help=f"of {', '.join(PLAN)}")
+    parser.add_argument("--quick", action="store_true", help="the small data set alone")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder for the pictures")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    names = ["quick"] if arguments.quick else arguments.datasets or [name for name in PLAN if name != "quick"]
+    cells = [cell for name in names for cell in PLAN[name]]
+    paths = {cell: arguments.state / cell.file for cell in cells}
+    missing = [cell for cell in cells if not paths[cell].exists()]
+    with ProcessPoolExecutor(arguments.workers, initializer=_one_thread) as pool:
+        running = {pool.submit(measure, cell): cell for cell in missing}
+        for number, done in enumerate(as_completed(running), 1):
+            cell, row = running[done], done.result()
+            write_whole(paths[cell], json.dumps({"cell": asdict(cell), "result": row}, indent=1).encode())
+            figures = f"{row['total']:.1f} B, {row['psnr']:.1f} dB, accuracy {row['accuracy']:.3f}"
+            print(f"{number}/{len(missing)} {cell.file}: {figures}, {row['seconds']:.0f} s", flush=True)
+    results = {cell: json.loads(path.read_text())["result"] for cell, path in paths.items()}
+    print(table(cells, results))
+    if arguments.out is not None:
+        for name in names:
+            picture(name, results, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
