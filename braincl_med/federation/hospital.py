@@ -16,7 +16,7 @@ from braincl_med.evaluation.rejection import histogram, scores_of
 from braincl_med.federation.messages import Order, Report
 from braincl_med.files import canonical_json, sha256_of
 from braincl_med.memory.coding import FrequencyTables
-from braincl_med.memory.module import complete, fit
+from braincl_med.memory.module import fit, recall_error
 from braincl_med.memory.training import Progress
 from braincl_med.methods import METHODS
 from braincl_med.phases.select import select
@@ -94,15 +94,15 @@ class Hospital:
             return Report(self.name)
         module = fit(scans.images, self.config.memory, self._seed(order), self._progress("memory"))
         cues = module.encode(scans.images)
-        errors = complete(module.completion, cues).astype(np.float32) - scans.images
         labels = np.unique(scans.labels).tolist()
+        by_class = {label: cues[scans.labels == label] for label in labels}
         shards = tuple(
             Shard(
                 label=label,
                 dataset_label=order.registry.classes[label].key,
-                records=int((scans.labels == label).sum()),
+                records=len(by_class[label]),
                 words=0,
-                recall_error=float(np.sqrt(np.mean((errors[scans.labels == label] / 255) ** 2))),
+                recall_error=recall_error(module.completion, by_class[label], scans.images[scans.labels == label]),
             )
             for label in labels
         )
@@ -116,7 +116,6 @@ class Hospital:
             shape=module.completion.shape.as_json(),
             shards=shards,
         )
-        by_class = {label: cues[scans.labels == label] for label in labels}
         self.vault.remember(CueFile.pack(header, by_class, FrequencyTables.of(cues), module.stored))
         return Report(self.name, examples=len(scans))
 
@@ -145,7 +144,7 @@ class Hospital:
             features = extract_features(cortex, recalled.images).numpy()
             selection = self.config.selection
             kept = select(features, recalled.labels, selection.per_class, selection.rule, self._seed(order))
-            self.vault.consolidate(order.task, kept)
+            self.vault.consolidate(order.task, kept, entry.sha256)
         return Report(self.name, examples=self.vault.load(order.task).records)
 
     def sleep(self, order: Order) -> Report:

@@ -1,5 +1,6 @@
 """The memory module of one hospital and task: fitted on scans, it turns them into cues and back."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,6 +69,15 @@ def complete(completion: PatternCompletion, cues: Cues) -> Images:
             pixels = (recalled.clamp(0, 1) * 255).round().to(torch.uint8)
             parts.append(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
     return np.concatenate(parts)
+
+
+def recall_error(completion: PatternCompletion, cues: Cues, images: Images) -> float:
+    """Root mean squared error of the recalls of cues (n, M, rows, columns), n ≥ 1, pixels in [0, 1]; in batches."""
+    total = 0.0
+    for start in range(0, len(cues), BATCH):
+        recalled = complete(completion, cues[start : start + BATCH])
+        total += float(((recalled.astype(np.float32) - images[start : start + BATCH]) ** 2).sum(dtype=np.float64))
+    return math.sqrt(total / images.size) / 255
 
 
 def fit(images: Images, config: MemoryConfig, seed: int, progress: Progress | None = None) -> MemoryModule:

@@ -179,17 +179,21 @@ class Vault:
             self._refuse_what_was_erased(file)
             self._commit(manifest.with_entry(self._write(file)))
 
-    def consolidate(self, task: int, kept: Mapping[int, Positions]) -> None:
+    def consolidate(self, task: int, kept: Mapping[int, Positions], sha256: str | None = None) -> None:
         """Move the selected records of a task to long-term memory and empty its working memory.
 
         Args:
             task: with a working memory.
             kept: for each class the positions of the records to keep within its shard.
+            sha256: of the file in which they were chosen; any when None.
 
         Raises:
-            VaultError: as `remember`; or nothing is selected, or more than the vault holds.
+            VaultError: as `remember`; or nothing is selected, more than the vault holds, or in another file.
         """
         with self._writing() as manifest:
+            entry = self.entry(task)
+            if sha256 is not None and entry is not None and entry.sha256 != sha256:
+                raise VaultError(f"records of task {task} were erased while others were selected: resume the run")
             file = subset(self.load(task), kept)
             if file is None:
                 raise VaultError(f"nothing is selected of task {task}: its working memory stays as it is")

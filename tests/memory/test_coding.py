@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,12 +39,46 @@ def laplacian_cues(records, channels=48, seed=0):
     return np.rint(rng.laplace(scale=scale, size=(records, channels, 2, 2))).astype(np.int16)
 
 
-@pytest.mark.parametrize("records", [100, 1000])
-def test_coded_bytes_lie_within_one_percent_of_the_tables_entropy(records):
+@pytest.mark.parametrize("records", [100, 1000, 10_000])
+def test_coded_bytes_lie_within_half_a_percent_of_the_tables_entropy(records):
     cues = laplacian_cues(records)
     tables = FrequencyTables.of(cues)
     coded = 32 * len(encode(cues, tables))
-    assert tables.entropy(cues) <= coded <= 1.01 * tables.entropy(cues) + 64
+    assert tables.entropy(cues) <= coded <= 1.005 * tables.entropy(cues) + 64
+
+
+def test_a_shard_of_a_million_symbols_takes_nanoseconds_a_symbol():
+    """At most 15 ns to encode and 50 ns to decode: the best of three, because a busy machine slows what it likes."""
+    cues = laplacian_cues(5_300)
+    assert cues.size >= 1_000_000
+    tables = FrequencyTables.of(cues)
+    words = encode(cues, tables)
+
+    def nanoseconds(work):
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+        return min(times) / cues.size * 1e9
+
+    assert nanoseconds(lambda: encode(cues, tables)) <= 15
+    assert nanoseconds(lambda: decode(words, tables, len(cues), cues.shape[1:])) <= 50
+
+
+def test_a_shard_too_short_for_its_records_is_refused_before_it_is_decoded():
+    cues = laplacian_cues(100)
+    tables = FrequencyTables.of(cues)
+    with pytest.raises(VaultError, match="too short"):
+        decode(encode(cues, tables), tables, 10**6, cues.shape[1:])
+
+
+def test_a_shard_with_more_words_than_its_records_is_refused():
+    cues = laplacian_cues(100)
+    tables = FrequencyTables.of(cues)
+    words = np.concatenate([encode(cues, tables), np.arange(1, 20, dtype=np.uint32)])
+    with pytest.raises(VaultError, match="more than its"):
+        decode(words, tables, len(cues), cues.shape[1:])
 
 
 def test_refitted_tables_cost_little_more_than_the_histogram_itself():

@@ -354,3 +354,14 @@ def test_folders_without_memories_are_refused(tmp_path):
     for command in ("list", "verify"):
         assert "no folder 'nothing'" in str(braincl(command, tmp_path / "nothing").exception)
         assert "holds no experiment's memories" in str(braincl(command, tmp_path).exception)
+
+
+def test_a_selection_made_before_an_erasure_is_refused(tmp_path):
+    vault = Vault(tmp_path)
+    vault.remember(cue_file()[0])
+    chosen_in = vault.entry(0).sha256
+    vault.erase(0, "set/0", [1])
+    with pytest.raises(VaultError, match="were erased while others were selected"):
+        vault.consolidate(0, {0: np.array([0]), 1: np.array([0])}, chosen_in)
+    assert vault.load(0).header.memory == "working"
+    vault.consolidate(0, {0: np.array([0]), 1: np.array([0])}, vault.entry(0).sha256)
