@@ -68,9 +68,9 @@ def ours(images: Images, step: float, **settings: Any) -> Memory:
     )
 
 
-def ours_linear(images: Images, step: float) -> Memory:
-    """The linear path alone."""
-    return ours(images, step, refining_channels=0)
+def ours_refined(images: Images, step: float) -> Memory:
+    """With refining convolutions behind the linear path."""
+    return ours(images, step, refining_channels=16)
 
 
 def ours_paper(images: Images, lambda_: float) -> Memory:
@@ -179,7 +179,7 @@ def _pixels(values: npt.NDArray[np.float64]) -> Images:
 MEMORIES: dict[str, Callable[[Images, float], Memory]] = {
     "raw": raw,
     "ours": ours,
-    "ours, linear": ours_linear,
+    "ours, refined": ours_refined,
     "ours, paper's recipe": ours_paper,
     "PCA": pca,
     "DCT": dct,

@@ -128,7 +128,7 @@ class MemoryConfig(Section):
     components: int = Field(default=512, ge=0, le=4096)
     step: float = Field(default=0.3, gt=0)
     weight_step: float | None = Field(default=None, gt=0)
-    refining_channels: int = Field(default=16, ge=0, le=256)
+    refining_channels: int = Field(default=0, ge=0, le=256)
     down_samplings: int = Field(default=5, ge=2, le=6)
     quantisation: Literal["mixed", "noise"] = "mixed"
     lambda_: float = Field(default=1e-3, gt=0, alias="lambda")

@@ -116,9 +116,12 @@ def encode(cues: Cues, tables: FrequencyTables) -> Words:
         VaultError: a symbol lies outside its channel's table.
     """
     coder = constriction.stream.queue.RangeEncoder()
+    by_channel = cues.transpose(1, 0, 2, 3).astype(np.int32, order="C").reshape(cues.shape[1], -1)
     for channel, (low, table) in enumerate(zip(tables.lowest, tables.frequencies, strict=True)):
-        symbols = cues[:, channel].astype(np.int32).ravel() - low
-        if len(symbols) and (symbols.min() < 0 or symbols.max() >= len(table)):
+        symbols = by_channel[channel]
+        symbols -= low
+        # Read as unsigned, what lies below the table is as far out of it as what lies above.
+        if len(symbols) and symbols.view(np.uint32).max() >= len(table):
             raise VaultError(
                 f"cue channel {channel} holds symbols from {symbols.min() + low} to {symbols.max() + low}, "
                 f"its table covers {low} to {low + len(table) - 1}"

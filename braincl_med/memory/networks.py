@@ -7,7 +7,7 @@
 
 Only with the strided and transposed convolutions, and with four down-samplings, these are the paper's networks
 (`recipe: paper`). The default recipe has the linear path instead, the principal components of the task's scans (one
-block a cue cell), and refining convolutions at full resolution, which learn what a linear map cannot say.
+block a cue cell); refining convolutions at full resolution may learn what a linear map cannot say.
 Files of format version 1 may have a linear path beside transposed convolutions.
 """
 
@@ -131,11 +131,7 @@ class PatternSeparation(nn.Module):
 
 
 class PatternCompletion(nn.Module):
-    """G: (B, M, rows, columns) cues to (B, C, H, W) recalled scans. Kept for good beside a task's cues.
-
-    The linear path takes a cue element of ±1 for ±(1 − shrinkage), channel by channel: within a quantiser step small
-    values are the likelier ones, so the mean of what was rounded to 1 lies below 1.
-    """
+    """G: (B, M, rows, columns) cues to (B, C, H, W) recalled scans. Kept for good beside a task's cues."""
 
     def __init__(self, shape: MemoryShape) -> None:
         super().__init__()
@@ -156,7 +152,6 @@ class PatternCompletion(nn.Module):
                 shape.cue_channels, shape.channels, shape.block, stride=shape.block, bias=False
             )
             self.mean = nn.Parameter(torch.zeros(shape.channels, *shape.block))
-            self.shrinkage = nn.Parameter(torch.zeros(shape.cue_channels))
         self.refinement: nn.Sequential | None = None
         if shape.refining_channels:
             widths = [shape.channels, shape.refining_channels, shape.refining_channels, shape.channels]
@@ -172,8 +167,7 @@ class PatternCompletion(nn.Module):
         if self.convolutions is not None:
             scans = scans + self.convolutions(cues)[..., :height, :width]
         if self.synthesis is not None:
-            shrunk = cues - self.shrinkage[:, None, None] * cues.sign() * (cues.abs().round() == 1)
-            linear = self.synthesis(shrunk) + self.mean.repeat(1, *self.shape.grid)
+            linear = self.synthesis(cues) + self.mean.repeat(1, *self.shape.grid)
             scans = scans + linear[..., :height, :width]
         if self.refinement is not None:
             scans = scans + self.refinement(scans)

@@ -13,7 +13,6 @@ from braincl_med.memory.weights import CodedTensor, pack, round_weights, sensiti
 
 SENSITIVITY_SAMPLE = 64
 ERROR_SAMPLE = 512
-BATCH = 256
 WORTH_OF_A_BIT = math.log(2) / 6
 """By how much one more bit lowers the squared error of a value rounded with step 1, whose error is 1 / 12."""
 LARGEST_LOSS = 0.1
@@ -26,7 +25,7 @@ Rounded = tuple[PatternCompletion, dict[str, CodedTensor]]
 def round_linear_path(
     separation: PatternSeparation, completion: PatternCompletion, images: Images, step: float, seed: int
 ) -> dict[str, CodedTensor]:
-    """Round the linear path, make separation its least-squares inverse, and take the shrinkage from the scans.
+    """Round the linear path and make separation its least-squares inverse.
 
     Args:
         separation, completion: with a linear path; changed in place, after which the cues are final.
@@ -49,15 +48,6 @@ def round_linear_path(
     inverse = torch.linalg.pinv(completion.synthesis.weight.flatten(1).double()).T.float()
     separation.analysis.weight.copy_(inverse.reshape(separation.analysis.weight.shape))
     separation.analysis.bias.copy_(-(inverse @ completion.mean.flatten()))
-    total = torch.zeros(separation.shape.cue_channels)
-    count = torch.zeros(separation.shape.cue_channels)
-    for start in range(0, len(images), BATCH):
-        cues = separation(as_tensor(images[start : start + BATCH], separation.shape.channels))
-        ones = cues.round().abs() == 1
-        total += (cues.abs() * ones).sum((0, 2, 3))
-        count += ones.sum((0, 2, 3))
-    shrinkage = torch.where(count > 0, 1 - total / count.clamp_min(1), torch.zeros(()))
-    completion.shrinkage.copy_(shrinkage.clamp(0, 0.5).half().float())
     return coded
 
 

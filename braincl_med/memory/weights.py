@@ -10,7 +10,7 @@ a bit spent on a cue element lower the error alike, which is the optimum of rate
 path are transformed by an orthonormal DCT first: principal components are smooth, and few frequencies tell them.
 
 Rounded weights are coded in groups (eight rows, one band of frequencies) under integer tables of two parameters, one
-byte a group; steps take one byte a row; what has one number a channel (biases, shrinkage) is kept in half precision.
+byte a group; steps take one byte a row; what has one number a channel (biases) is kept in half precision.
 """
 
 from collections.abc import Mapping

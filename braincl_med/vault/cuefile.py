@@ -234,19 +234,17 @@ class CueFile:
             completion = pack(*unpack(self.completion, self.shape))
         else:
             stored = self.network().state_dict()
-            stored.pop("shrinkage", None)
             completion = save_tensors({name: tensor.half().contiguous() for name, tensor in stored.items()})
         tables = FrequencyTables.of(np.concatenate(list(cues.values())))
         return CueFile.pack(self.header, cues, tables, completion, self.version)
 
 
 def _network_of_version_1(file: CueFile) -> PatternCompletion:
-    """The network from safetensors in half precision; shrinkage was not known yet."""
+    """The network from safetensors in half precision."""
     completion = PatternCompletion(file.shape)
-    unknown = {"shrinkage": completion.shrinkage} if file.shape.linear else {}
     try:
         tensors = load_tensors(file.completion)
-        completion.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | unknown)
+        completion.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise VaultError("the completion network does not fit the shape in the header") from error
     if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):

@@ -67,7 +67,7 @@ def test_principal_components_agree_with_scikit_learn():
 
 def test_the_linear_path_is_a_quantised_principal_component_analysis():
     images = blobs(80)
-    module = fit(images, MemoryConfig(components=40, step=0.2, weight_step=1e-3, refining_channels=0), seed=1)
+    module = fit(images, MemoryConfig(components=40, step=0.2, weight_step=1e-3), seed=1)
     flat = images.reshape(80, -1) / 255
     mean = flat.mean(0)
     basis = np.linalg.svd(flat - mean, full_matrices=False)[2][: module.completion.shape.cue_channels]
@@ -77,8 +77,7 @@ def test_the_linear_path_is_a_quantised_principal_component_analysis():
     assert (cues * signs == expected).mean() > 0.99
     recalled = complete(module.completion, module.encode(images))
     plain = (mean + expected * 0.2 @ basis).clip(0, 1).reshape(images.shape) * 255
-    # The shrinkage of ±1 must help, and is all that differs.
-    assert psnr(plain, images) < psnr(recalled, images) < psnr(plain, images) + 2
+    assert psnr(recalled, plain) > 50
 
 
 def edged(count, seed=0):
@@ -88,8 +87,8 @@ def edged(count, seed=0):
 
 def test_refining_convolutions_improve_the_recall_for_few_bytes():
     images = edged(400)
-    plain = fit(images, MemoryConfig(step=0.5, refining_channels=0), seed=1)
-    refined = fit(images, MemoryConfig(step=0.5, epochs=30), seed=1)
+    plain = fit(images, MemoryConfig(step=0.5), seed=1)
+    refined = fit(images, MemoryConfig(step=0.5, refining_channels=16, epochs=30), seed=1)
     quality = [psnr(complete(m.completion, m.encode(images)), images) for m in (plain, refined)]
     assert np.array_equal(plain.encode(images), refined.encode(images))
     assert quality[1] > quality[0] + 1
@@ -97,7 +96,7 @@ def test_refining_convolutions_improve_the_recall_for_few_bytes():
 
 
 def test_refining_convolutions_that_do_not_pay_are_dropped():
-    module = fit(blobs(20), MemoryConfig(step=1.0, epochs=1), seed=1)
+    module = fit(blobs(20), MemoryConfig(step=1.0, refining_channels=16, epochs=1), seed=1)
     assert module.completion.refinement is None
     assert module.completion.shape.refining_channels == 0
 

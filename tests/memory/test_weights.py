@@ -103,7 +103,7 @@ def test_a_row_that_the_recalls_depend_on_less_is_rounded_more_coarsely():
 def test_rounding_costs_a_twelfth_of_the_square_of_the_step_a_weight():
     """The law that sets the steps, on the linear path, where it is exact on average."""
     images = edged(300)
-    exact = fit(images, MemoryConfig(step=0.3, refining_channels=0, weight_step=1e-4), seed=1)
+    exact = fit(images, MemoryConfig(step=0.3, weight_step=1e-4), seed=1)
     cues = torch.from_numpy(exact.encode(images).astype(np.float32))
     worth = sensitivities(exact.completion, cues[:64], len(images), seed=0)
     rounded, coded = unpack(
@@ -140,8 +140,8 @@ def test_the_papers_network_takes_a_sixth_of_its_bytes_for_a_tenth_of_a_decibel(
 
 def test_the_linear_path_takes_a_sixth_of_its_bytes_for_a_tenth_of_a_decibel():
     images = edged(800)
-    exact = fit(images, MemoryConfig(refining_channels=0, weight_step=1e-4), seed=1)
-    rounded = fit(images, MemoryConfig(refining_channels=0, weight_step=0.05), seed=1)
+    exact = fit(images, MemoryConfig(weight_step=1e-4), seed=1)
+    rounded = fit(images, MemoryConfig(weight_step=0.05), seed=1)
     quality = [psnr(complete(m.completion, m.encode(images)), images) for m in (exact, rounded)]
     single = 4 * sum(p.numel() for p in exact.completion.parameters())
     assert len(rounded.stored) <= single / 6
@@ -166,6 +166,6 @@ def test_a_network_that_holds_more_is_refused():
 def test_smooth_scans_need_fewer_bytes_than_rough_ones():
     images = blobs(200)
     rough = np.random.default_rng(0).permuted(images.reshape(200, -1), axis=1).reshape(images.shape)
-    smooth, other = (fit(i, MemoryConfig(components=20, refining_channels=0), seed=1) for i in (images, rough))
+    smooth, other = (fit(i, MemoryConfig(components=20), seed=1) for i in (images, rough))
     per_weight = [len(m.stored) / m.completion.shape.cue_channels for m in (smooth, other)]
     assert per_weight[0] < per_weight[1] / 2

@@ -153,7 +153,7 @@ def test_memories_of_another_experiment_fail(site):
 def test_a_network_that_is_not_finite_fails(site):
     file, cues = cue_file(task=2)
     completion, coded = unpack(file.completion, file.shape)
-    completion.shrinkage.data[0] = float("nan")
+    completion.convolutions[0].bias.data[0] = float("nan")
     Vault(site / "trial").remember(CueFile.pack(file.header, cues, file.tables, pack(completion, coded)))
     assert f"'trial/{cue_of(site, 2).name}' does not decode: the completion network" in failures(site)[CUES_CHECK]
 
