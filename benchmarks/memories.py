@@ -69,8 +69,13 @@ def ours(images: Images, step: float, **settings: Any) -> Memory:
 
 
 def ours_refined(images: Images, step: float) -> Memory:
-    """With refining convolutions behind the linear path."""
-    return ours(images, step, refining_channels=16)
+    """Leading components alone, and refining convolutions behind the linear path."""
+    return ours(images, step, least_deviation=LEAST_DEVIATION, refining_channels=16)
+
+
+def ours_leading(images: Images, step: float) -> Memory:
+    """Leading components alone, in finer steps."""
+    return ours(images, step, least_deviation=LEAST_DEVIATION)
 
 
 def ours_paper(images: Images, lambda_: float) -> Memory:
@@ -179,7 +184,8 @@ def _pixels(values: npt.NDArray[np.float64]) -> Images:
 MEMORIES: dict[str, Callable[[Images, float], Memory]] = {
     "raw": raw,
     "ours": ours,
-    "ours, refined": ours_refined,
+    "ours, leading": ours_leading,
+    "ours, leading, refined": ours_refined,
     "ours, paper's recipe": ours_paper,
     "PCA": pca,
     "DCT": dct,

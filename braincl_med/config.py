@@ -118,15 +118,18 @@ class MemoryConfig(Section):
     number of bits per cue element against the mean squared error of pixels in [0, 1]. `step` is the cues' quantiser
     step and `weight-step` the one of the completion network's weights (by default the same; without `components`
     the coarsest that costs 0.1 dB), in pixels in [0, 1].
-    With `components` the separation network is their inverse and `preset`, `hidden-channels`, `quantisation`,
-    `lambda` and `patience` have no effect; without, `step` and `refining-channels` have none.
+    Of at most `components` principal components those are kept along which scans vary by more than `least-deviation`
+    steps. With `components` the separation network is their inverse and `preset`, `hidden-channels`, `quantisation`,
+    `lambda` and `patience` have no effect; without, `step`,
+    `least-deviation` and `refining-channels` have none.
     """
 
     recipe: Literal["default", "paper"] = "default"
     preset: Literal["small", "paper"] = "small"
     hidden_channels: int | None = Field(default=None, ge=1, le=1024)
     components: int = Field(default=512, ge=0, le=4096)
-    step: float = Field(default=0.3, gt=0)
+    step: float = Field(default=0.4, gt=0)
+    least_deviation: float = Field(default=0.25, gt=0)
     weight_step: float | None = Field(default=None, gt=0)
     refining_channels: int = Field(default=0, ge=0, le=256)
     down_samplings: int = Field(default=5, ge=2, le=6)

@@ -24,8 +24,6 @@ from braincl_med.seeding import seed_everything
 Cues = npt.NDArray[np.int16]
 
 BATCH = 256
-LEAST_DEVIATION = 0.55
-"""A principal component is kept when scans vary along it by more than this share of a quantiser step."""
 LARGEST_SAMPLE = 8192
 """Scans from which principal components are taken: more would fill the memory and change nothing."""
 
@@ -122,8 +120,9 @@ def _principal(images: Images, config: MemoryConfig) -> tuple[PatternSeparation,
         sample = images[torch.randperm(len(images))[:LARGEST_SAMPLE].numpy()]
     shape = _shape(images, config, channels, config.components)
     mean, basis, deviations = principal_components(as_tensor(sample, channels), shape, config.components)
-    # A component that varies by much less than a step would be rounded to nothing and only cost its row of the basis.
-    worthwhile = max(1, int((deviations > config.step * LEAST_DEVIATION).sum()))
+    # A component that varies by less than a step is rounded to nothing for most scans. Where it is not, it holds what
+    # few scans have, and a network learns from that; below the least deviation it only costs its row of the basis.
+    worthwhile = max(1, int((deviations > config.step * config.least_deviation).sum()))
     shape = replace(shape, cue_channels=worthwhile)
     separation, completion = PatternSeparation(shape), PatternCompletion(shape)
     start_from_principal_components(separation, completion, mean, basis[:worthwhile], config.step)
