@@ -86,9 +86,9 @@ def edged(count, seed=0):
 
 
 def test_refining_convolutions_improve_the_recall_for_few_bytes():
-    images = edged(400)
-    plain = fit(images, MemoryConfig(step=0.5), seed=1)
-    refined = fit(images, MemoryConfig(step=0.5, refining_channels=16, epochs=30), seed=1)
+    images = edged(300)
+    plain = fit(images, MemoryConfig(components=48, step=0.5), seed=1)
+    refined = fit(images, MemoryConfig(components=48, step=0.5, refining_channels=16, epochs=20), seed=1)
     quality = [psnr(complete(m.completion, m.encode(images)), images) for m in (plain, refined)]
     assert np.array_equal(plain.encode(images), refined.encode(images))
     assert quality[1] > quality[0] + 1
