@@ -1,9 +1,12 @@
 """What a hospital could keep instead of scans: each memory gives recalls, and says what all of it weighs.
 
-A memory is fitted to the training scans of one data set (n, height, width, 3), uint8, and answers with a `Memory`.
-Codecs keep a file a scan; `stripped` leaves out what is the same in every file and counts the rest alone.
+A memory is fitted to the training scans (n, height, width, 3), uint8, of one data set and their classes (n,), and
+answers with a `Memory`. Codecs keep a file a scan; `stripped` leaves out what is the same in every file and counts
+the rest alone. Two of them need packages that the project does not: `pip install pillow-jxl-plugin` for JPEG XL and
+`pip install --no-deps compressai einops pytorch-msssim torch_geometric pandas` for CompressAI.
 """
 
+import importlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from scipy.fft import dctn, idctn
 
@@ -20,11 +24,13 @@ from braincl_med.memory.module import complete, fit
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 
 Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
 WEBP_HEADERS = 30
 """RIFF, chunk and frame header of a lossy WebP file."""
 COLOURS = np.linalg.qr(np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], float).T)[0]
 """An orthonormal luminance and two chrominances."""
 LEAST_DEVIATION = 0.55
+COMPRESSAI_CHANNELS, COMPRESSAI_EPOCHS = (32, 48), 60
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,14 @@ class Memory:
     unseen: Callable[[Images], Images]
 
 
-def raw(images: Images, _: float) -> Memory:
+def raw(images: Images, _labels: Labels, _setting: float) -> Memory:
     """The scans themselves."""
     return Memory(images, images.nbytes, 0, lambda others: others)
 
 
-def ours(images: Images, step: float, **settings: Any) -> Memory:
+def ours(images: Images, labels: Labels, step: float, **settings: Any) -> Memory:
     """The project's memory module, weighed as the bytes of its cue file."""
-    module = fit(images, MemoryConfig(step=step, **settings), seed=1)
+    module = fit(images, MemoryConfig(step=step, **settings), 1, labels)
     cues = module.encode(images)
     shard = Shard(label=0, dataset_label="set/0", records=len(images), words=0, recall_error=0)
     shape = module.completion.shape.as_json()
@@ -68,22 +74,19 @@ def ours(images: Images, step: float, **settings: Any) -> Memory:
     )
 
 
-def ours_refined(images: Images, step: float) -> Memory:
-    """Leading components alone, and refining convolutions behind the linear path."""
-    return ours(images, step, least_deviation=LEAST_DEVIATION, refining_channels=16)
+def ours_unguided(images: Images, labels: Labels, step: float) -> Memory:
+    """Principal components of the squared error alone."""
+    return ours(images, labels, step, guidance=0)
 
 
-def ours_leading(images: Images, step: float) -> Memory:
-    """Leading components alone, in finer steps."""
-    return ours(images, step, least_deviation=LEAST_DEVIATION)
-
-
-def ours_paper(images: Images, lambda_: float) -> Memory:
+def ours_paper(images: Images, labels: Labels, lambda_: float) -> Memory:
     """The paper's recipe at its small preset, with mixed quantisation and a tenfold learning rate."""
-    return ours(images, 1.0, recipe="paper", lambda_=lambda_, quantisation="mixed", learning_rate=1e-3, epochs=60)
+    return ours(
+        images, labels, 1.0, recipe="paper", lambda_=lambda_, quantisation="mixed", learning_rate=1e-3, epochs=60
+    )
 
 
-def pca(images: Images, step: float) -> Memory:
+def pca(images: Images, _: Labels, step: float) -> Memory:
     """Quantised principal components under the same coder; the basis in eight bits a number."""
     flat = images.reshape(len(images), -1) / 255.0
     mean = flat.mean(0)
@@ -107,7 +110,7 @@ def pca(images: Images, step: float) -> Memory:
     )
 
 
-def dct(images: Images, step: float) -> Memory:
+def dct(images: Images, _: Labels, step: float) -> Memory:
     """A whole-image discrete cosine transform under the same coder; nothing to store but tables."""
     mean = images.mean((0, 1, 2)) / 255.0
 
@@ -126,22 +129,22 @@ def dct(images: Images, step: float) -> Memory:
     return Memory(recall(cues), payload, tables + places + 12, lambda others: recall(coefficients(others)))
 
 
-def webp(images: Images, quality: float, stripped: bool = False) -> Memory:
+def webp(images: Images, _: Labels, quality: float, stripped: bool = False) -> Memory:
     """WebP at its slowest setting."""
     return _codec(images, lambda f, s: f.save(s, "WEBP", quality=int(quality), method=6), WEBP_HEADERS * stripped)
 
 
-def webp_stripped(images: Images, quality: float) -> Memory:
+def webp_stripped(images: Images, labels: Labels, quality: float) -> Memory:
     """WebP without the 30 bytes that are the same in every file."""
-    return webp(images, quality, stripped=True)
+    return webp(images, labels, quality, stripped=True)
 
 
-def jpeg(images: Images, quality: float) -> Memory:
+def jpeg(images: Images, _: Labels, quality: float) -> Memory:
     """JPEG with optimised tables."""
     return _codec(images, lambda f, s: f.save(s, "JPEG", quality=int(quality), optimize=True), 0)
 
 
-def jpeg_stripped(images: Images, quality: float) -> Memory:
+def jpeg_stripped(images: Images, _: Labels, quality: float) -> Memory:
     """JPEG with standard tables, of which the entropy-coded scan alone is counted."""
     sample = io.BytesIO()
     Image.fromarray(images[0]).save(sample, "JPEG", quality=int(quality))
@@ -151,9 +154,63 @@ def jpeg_stripped(images: Images, quality: float) -> Memory:
     return _codec(images, lambda f, s: f.save(s, "JPEG", quality=int(quality)), headers)
 
 
-def avif(images: Images, quality: float) -> Memory:
+def avif(images: Images, _: Labels, quality: float) -> Memory:
     """AVIF at its slowest setting."""
     return _codec(images, lambda f, s: f.save(s, "AVIF", quality=int(quality), speed=0), 0)
+
+
+def jpeg_xl(images: Images, _: Labels, quality: float) -> Memory:
+    """JPEG XL at its slowest setting."""
+    importlib.import_module("pillow_jxl")
+    return _codec(images, lambda f, s: f.save(s, "JXL", lossless=False, quality=int(quality), effort=9), 0)
+
+
+def compressai(images: Images, _: Labels, lambda_: float) -> Memory:
+    """CompressAI's factorised prior (Ballé et al. 2018), trained on the same scans; its decoder in half precision."""
+    torch.manual_seed(1)
+    network = importlib.import_module("compressai.models").FactorizedPrior(*COMPRESSAI_CHANNELS)
+    side = -(-max(images.shape[1:3]) // 16) * 16
+    rows, columns = side - images.shape[1], side - images.shape[2]
+
+    def padded(others: Images) -> torch.Tensor:
+        scans = torch.from_numpy(others).permute(0, 3, 1, 2).float() / 255
+        return torch.nn.functional.pad(scans, (0, columns, 0, rows), mode="replicate")
+
+    main = [p for name, p in network.named_parameters() if not name.endswith(".quantiles")]
+    rest = [p for name, p in network.named_parameters() if name.endswith(".quantiles")]
+    optimisers = torch.optim.Adam(main, 1e-3), torch.optim.Adam(rest, 1e-2)
+    for epoch in range(COMPRESSAI_EPOCHS):
+        if epoch == COMPRESSAI_EPOCHS * 3 // 4:
+            optimisers[0].param_groups[0]["lr"] /= 5
+        for chosen in torch.randperm(len(images)).split(16):
+            scans = padded(images[chosen.numpy()])
+            out = network(scans)
+            bits = -sum(torch.log2(values).sum() for values in out["likelihoods"].values()) / scans[:, 0].numel()
+            loss = lambda_ * 255**2 * torch.nn.functional.mse_loss(out["x_hat"], scans) + bits
+            for optimiser in optimisers:
+                optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(main, 1.0)
+            network.aux_loss().backward()
+            for optimiser in optimisers:
+                optimiser.step()
+    network.eval().update()
+    payload = 0
+
+    @torch.no_grad()
+    def through(others: Images) -> Images:
+        nonlocal payload
+        recalls = []
+        for start in range(0, len(others), 256):
+            coded = network.compress(padded(others[start : start + 256]))
+            payload += sum(len(string) for string in coded["strings"][0])
+            decoded = network.decompress(coded["strings"], coded["shape"])["x_hat"]
+            recalls.append(decoded[..., : images.shape[1], : images.shape[2]].permute(0, 2, 3, 1).double().numpy())
+        return _pixels(np.concatenate(recalls))
+
+    recalls = through(images)
+    kept = [p for name, p in network.named_parameters() if not name.startswith("g_a")]
+    return Memory(recalls, payload, 2 * sum(p.numel() for p in kept), through)
 
 
 def _codec(images: Images, save: Callable[[Image.Image, io.BytesIO], None], headers: int) -> Memory:
@@ -181,11 +238,10 @@ def _pixels(values: npt.NDArray[np.float64]) -> Images:
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-MEMORIES: dict[str, Callable[[Images, float], Memory]] = {
+MEMORIES: dict[str, Callable[[Images, Labels, float], Memory]] = {
     "raw": raw,
     "ours": ours,
-    "ours, leading": ours_leading,
-    "ours, leading, refined": ours_refined,
+    "ours, unguided": ours_unguided,
     "ours, paper's recipe": ours_paper,
     "PCA": pca,
     "DCT": dct,
@@ -194,4 +250,6 @@ MEMORIES: dict[str, Callable[[Images, float], Memory]] = {
     "JPEG": jpeg,
     "JPEG, stripped": jpeg_stripped,
     "AVIF": avif,
+    "JPEG XL": jpeg_xl,
+    "CompressAI": compressai,
 }

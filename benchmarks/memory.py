@@ -41,12 +41,11 @@ class Cell:
     memory: str
     setting: float
     seed: int
-    dithering: float = 0.0
 
     @property
     def file(self) -> str:
         """Where its result stands below the state folder."""
-        words = (self.dataset, self.memory, f"{self.setting:g}", f"dithered-{self.dithering:g}", str(self.seed))
+        words = (self.dataset, self.memory, f"{self.setting:g}", str(self.seed))
         return "_".join(words).replace(" ", "-").replace(",", "").replace("'", "") + ".json"
 
 
@@ -75,23 +74,25 @@ def _cells(dataset: str, seeds: tuple[int, ...], settings: dict[str, tuple[float
     return [Cell(dataset, m, value, seed) for seed in seeds for m, values in settings.items() for value in values]
 
 
-KEY = {"raw": (0,), "ours": (0.4, 0.28), "DCT": (0.5, 0.35), "WebP, stripped": (1,)}
+KEY = {"raw": (0,), "ours": (0.4, 0.28), "DCT": (0.5, 0.35)}
 """Measured with three seeds."""
 PLAN = {
-    "quick": _cells("quick", (1,), {"raw": (0,), "ours": (0.4, 0.28), "DCT": (0.5,), "PCA": (0.5,), "WebP": (1, 30)}),
+    "quick": _cells(
+        "quick", (1,), {"raw": (0,), "ours": (0.4, 0.28), "ours, unguided": (0.4,), "DCT": (0.5,), "WebP": (1, 30)}
+    ),
     "blood-400": [
-        *_cells("blood-400", (1, 2), {"ours": (0.4, 0.28), "DCT": (0.5, 0.35)}),
-        *_cells("blood-400", (1,), {"ours": (0.2, 0.14), "DCT": (0.22, 0.15)}),
         *_cells("blood-400", (1, 2, 3), KEY),
-        *_cells("blood-400", (1,), {"ours, paper's recipe": (1e-3,)}),
-        *_cells(
-            "blood-400", (1,), {"JPEG, stripped": (5, 15), "PCA": (0.3,), "WebP, stripped": (10, 30), "AVIF": (10,)}
-        ),
-        *_cells("blood-400", (1,), {"ours, leading": (0.3, 0.22), "ours, leading, refined": (0.3, 0.22)}),
+        *_cells("blood-400", (1, 2), {"ours, unguided": (0.4,)}),
+        *_cells("blood-400", (1,), {"ours, unguided": (0.28,), "ours": (0.6, 0.2, 0.14), "DCT": (0.22, 0.15)}),
+        *_cells("blood-400", (1,), {"WebP, stripped": (1, 10, 30), "JPEG, stripped": (5, 15), "PCA": (0.3,)}),
+        *_cells("blood-400", (1,), {"ours, paper's recipe": (1e-3,), "CompressAI": (0.005,)}),
+        *_cells("blood-400", (1,), {"JPEG XL": (1, 10), "AVIF": (10,)}),
     ],
     "blood-1000": _cells("blood-1000", (1,), {"ours": (0.4, 0.28), "DCT": (0.5,), "raw": (0,)}),
     "blood64-400": _cells("blood64-400", (1,), {"ours": (0.45, 0.25), "raw": (0,), "WebP, stripped": (1,)}),
-    "medmnist12-200": _cells("medmnist12-200", (1,), {"raw": (0,), "ours": (0.4,), "WebP, stripped": (1,)}),
+    "medmnist12-200": _cells(
+        "medmnist12-200", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,), "WebP, stripped": (1,)}
+    ),
 }
 
 
@@ -116,7 +117,7 @@ def measure(cell: Cell) -> dict[str, float]:
     dataset = DATASETS[cell.dataset]
     train, test = load(dataset, "train", dataset.per_class), load(dataset, "test")
     started = time.perf_counter()
-    memories = [MEMORIES[cell.memory](images, cell.setting) for images, _ in train]
+    memories = [MEMORIES[cell.memory](images, labels, cell.setting) for images, labels in train]
     fitted = time.perf_counter() - started
     scans = Scans(np.concatenate([m.recalls for m in memories]), np.concatenate([labels for _, labels in train]))
     originals = np.concatenate([images for images, _ in train])
@@ -125,7 +126,7 @@ def measure(cell: Cell) -> dict[str, float]:
     places = np.linspace(0, len(originals) - 1, SSIM_SAMPLE).astype(int)
     similarities = [structural_similarity(originals[i], scans.images[i], channel_axis=2) for i in places]
 
-    cortex = _train(scans, dataset, cell.seed, cell.dithering)
+    cortex = _train(scans, dataset, cell.seed)
     predicted = predict(cortex, np.concatenate([images for images, _ in test])).argmax(1)
     truth = np.concatenate([labels for _, labels in test])
     payload, rest = sum(m.payload for m in memories), sum(m.rest for m in memories)
@@ -141,8 +142,8 @@ def measure(cell: Cell) -> dict[str, float]:
     }
 
 
-def _train(scans: Scans, dataset: Dataset, seed: int, dithering: float) -> Cortex:
-    """ResNet-18 after SGD with a one-cycle schedule, flips both ways, and noise of a deviation up to `dithering`."""
+def _train(scans: Scans, dataset: Dataset, seed: int) -> Cortex:
+    """ResNet-18 after SGD with a one-cycle schedule and flips both ways."""
     torch.manual_seed(seed)
     cortex = Cortex(int(scans.labels.max()) + 1, CortexConfig(stem=dataset.stem, precision="auto")).train()
     labels = torch.from_numpy(scans.labels)
@@ -154,7 +155,6 @@ def _train(scans: Scans, dataset: Dataset, seed: int, dithering: float) -> Corte
             images = scans_to_tensor(scans.images[chosen.numpy()])
             for axis in (2, 3):
                 images = torch.where(torch.rand(BATCH, 1, 1, 1) < 0.5, images.flip(axis), images)
-            images = images + torch.randn_like(images) * torch.rand(BATCH, 1, 1, 1) * dithering
             loss = functional.cross_entropy(cortex(images), labels[chosen])
             optimiser.zero_grad()
             loss.backward()
@@ -171,16 +171,15 @@ def _psnr(first: Images, second: Images) -> float:
 def table(cells: list[Cell], results: dict[Cell, dict[str, float]]) -> str:
     """Markdown: one row a memory and setting, mean and spread over seeds."""
     lines = [
-        "| data | memory | setting | dithered | payload B | all in B | PSNR dB | unseen | SSIM | accuracy % |"
-        " of raw | seeds |",
-        "|" + "---|" * 12,
+        "| data | memory | setting | payload B | all in B | PSNR dB | unseen | SSIM | accuracy % | of raw | seeds |",
+        "|" + "---|" * 11,
     ]
-    groups: dict[tuple[str, str, float, float], list[dict[str, float]]] = {}
+    groups: dict[tuple[str, str, float], list[dict[str, float]]] = {}
     for cell in cells:
         if cell in results:
-            groups.setdefault((cell.dataset, cell.memory, cell.setting, cell.dithering), []).append(results[cell])
+            groups.setdefault((cell.dataset, cell.memory, cell.setting), []).append(results[cell])
     raw = {key[0]: np.mean([r["accuracy"] for r in rows]) for key, rows in groups.items() if key[1] == "raw"}
-    for (dataset, memory, setting, dithering), rows in sorted(
+    for (dataset, memory, setting), rows in sorted(
         groups.items(), key=lambda item: (item[0][0], item[0][1] != "raw", item[0][1], item[1][0]["total"])
     ):
         means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
@@ -188,7 +187,7 @@ def table(cells: list[Cell], results: dict[Cell, dict[str, float]]) -> str:
         spread = f" ± {np.std(accuracies, ddof=1):.1f}" if len(rows) > 1 else ""
         share = f"{100 * means['accuracy'] / raw[dataset]:.1f} %" if dataset in raw else ""
         lines.append(
-            f"| {dataset} | {memory} | {setting:g} | {dithering:g} | {means['payload']:.1f} | {means['total']:.1f} "
+            f"| {dataset} | {memory} | {setting:g} | {means['payload']:.1f} | {means['total']:.1f} "
             f"| {means['psnr']:.1f} | {means['psnr_unseen']:.1f} | {means['ssim']:.3f} "
             f"| {np.mean(accuracies):.1f}{spread} | {share} | {len(rows)} |"
         )
@@ -203,7 +202,7 @@ def picture(dataset: str, results: dict[Cell, dict[str, float]], path: Path) -> 
     axes = figure.subplots()
     points: dict[str, dict[float, list[dict[str, float]]]] = {}
     for cell, row in results.items():
-        if cell.dataset == dataset and not cell.dithering:
+        if cell.dataset == dataset:
             points.setdefault(cell.memory, {}).setdefault(cell.setting, []).append(row)
     for memory, settings in sorted(points.items()):
         line = sorted(

@@ -37,7 +37,7 @@ def main() -> None:
         images, labels = file["train_images"][:SCANS], file["train_labels"][:SCANS].ravel().astype(np.int64)
 
     started = time.perf_counter()
-    module = fit(images, MemoryConfig(), seed=1)
+    module = fit(images, MemoryConfig(), 1, labels)
     print(f"fit: {SCANS} scans, {time.perf_counter() - started:.1f} s")
 
     cues = module.encode(images)

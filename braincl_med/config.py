@@ -130,9 +130,10 @@ class MemoryConfig(Section):
     step and `weight-step` the one of the completion network's weights (by default the same; without `components`
     the coarsest that costs 0.1 dB), in pixels in [0, 1].
     Of at most `components` principal components those are kept along which scans vary by more than `least-deviation`
-    steps. With `components` the separation network is their inverse and `preset`, `hidden-channels`, `quantisation`,
-    `lambda` and `patience` have no effect; without, `step`,
-    `least-deviation` and `refining-channels` have none.
+    steps. What is kept follows the metric of a guide, trained for `guide-steps`, at a share of `guidance`, for the
+    rest the squared error. With `components` the separation network is their inverse and `preset`, `hidden-channels`,
+    `quantisation`, `lambda` and `patience` have no effect; without, `step`, `least-deviation`, `guidance` and
+    `refining-channels` have none.
     """
 
     recipe: Literal["default", "paper"] = "default"
@@ -141,6 +142,8 @@ class MemoryConfig(Section):
     components: int = Field(default=512, ge=0, le=4096)
     step: float = Field(default=0.4, gt=0)
     least_deviation: float = Field(default=0.25, gt=0)
+    guidance: float = Field(default=0.5, ge=0, le=0.99)
+    guide_steps: int = Field(default=200, ge=1)
     weight_step: float | None = Field(default=None, gt=0)
     refining_channels: int = Field(default=0, ge=0, le=256)
     down_samplings: int = Field(default=5, ge=2, le=6)

@@ -98,7 +98,7 @@ class Hospital:
         scans = self.source.scans(order.registry, order.task, "train")
         if not len(scans):
             return Report(self.name)
-        module = fit(scans.images, self.config.memory, self.seed(order), self._progress("memory"))
+        module = fit(scans.images, self.config.memory, self.seed(order), scans.labels, self._progress("memory"))
         cues = module.encode(scans.images)
         labels = np.unique(scans.labels).tolist()
         by_class = {label: cues[scans.labels == label] for label in labels}

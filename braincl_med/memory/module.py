@@ -6,17 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from braincl_med.config import MemoryConfig
-from braincl_med.memory.networks import (
-    WIDTHS,
-    MemoryShape,
-    PatternCompletion,
-    PatternSeparation,
-    principal_components,
-    start_from_principal_components,
-    with_refinement,
-)
+from braincl_med.memory.components import blocks_of, principal_components, start_from_principal_components
+from braincl_med.memory.guide import Labels, gradients_of, train_guide
+from braincl_med.memory.metric import Metric
+from braincl_med.memory.networks import WIDTHS, MemoryShape, PatternCompletion, PatternSeparation, with_refinement
 from braincl_med.memory.rounding import cost_of_linear_path, round_all, round_linear_path, round_refinement
 from braincl_med.memory.symmetry import SYMMETRIES
 from braincl_med.memory.training import Images, Progress, as_tensor, refine, train
@@ -80,17 +76,21 @@ def recall_error(completion: PatternCompletion, cues: Cues, images: Images) -> f
     return math.sqrt(total / images.size) / 255
 
 
-def fit(images: Images, config: MemoryConfig, seed: int, progress: Progress | None = None) -> MemoryModule:
+def fit(
+    images: Images, config: MemoryConfig, seed: int, labels: Labels | None = None, progress: Progress | None = None
+) -> MemoryModule:
     """Fit separation and completion to a task's scans and round the completion network's weights.
 
-    With a linear path (`components` > 0) the principal components are rounded first and the separation network
-    becomes their least-squares inverse, so that the cues are final; then the refining convolutions learn from the
-    recalls that they will see. Without it the networks are trained as the paper has it.
+    With a linear path (`components` > 0) a guide first learns the classes, if there are two, and says what is worth
+    keeping. The principal components under its metric are rounded and the separation network becomes their
+    least-squares inverse, so that the cues are final; then the refining convolutions learn from the recalls that they
+    will see. Without a linear path the networks are trained as the paper has it.
 
     Args:
         images: (n, height, width, 3) uint8, at least one.
         config: shape, losses and training.
         seed: of weights, noise and order; the same seed gives the same networks on the same machine.
+        labels: (n,) classes for the guide; without them there is none.
         progress: called after each epoch.
 
     Raises:
@@ -101,7 +101,7 @@ def fit(images: Images, config: MemoryConfig, seed: int, progress: Progress | No
     seed_everything(seed)
     if config.components:
         step = config.weight_step or config.step
-        separation, completion, linear = _linear_path(images, config, step)
+        separation, completion, linear = _linear_path(images, labels, config, step)
         epochs = refine(separation, completion, images, config, progress)
         rounded = round_refinement(separation, completion, linear, images, step, seed)
     else:
@@ -114,7 +114,7 @@ def fit(images: Images, config: MemoryConfig, seed: int, progress: Progress | No
 
 
 def _linear_path(
-    images: Images, config: MemoryConfig, step: float
+    images: Images, labels: Labels | None, config: MemoryConfig, step: float
 ) -> tuple[PatternSeparation, PatternCompletion, dict[str, CodedTensor]]:
     """Networks whose linear path is a rounded principal component analysis, under the symmetry that costs least."""
     channels = 1 if bool((images[..., :1] == images).all()) else 3
@@ -124,24 +124,35 @@ def _linear_path(
     if len(images) > largest:
         sample = images[torch.randperm(len(images))[:largest].numpy()]
     scans = as_tensor(sample, channels)
+    gradients = _gradients(images, labels, config, shape)
+    block = (channels, *shape.block)
     best, lowest = None, math.inf
     for symmetry in SYMMETRIES:
         if symmetry == SYMMETRIES[-1] and shape.block[0] != shape.block[1]:
             continue
         # A component that varies by less than a step is rounded to nothing for most scans. Where it is not, it holds
         # what few scans have, and a network learns from that; below the least deviation it only costs its row.
-        found = principal_components(scans, shape, symmetry, config.step * config.least_deviation, config.components)
+        metric = Metric.of(gradients, symmetry, block, config.guidance)
+        found = principal_components(scans, shape, metric, config.step * config.least_deviation, config.components)
         kinds = tuple(np.bincount(found.kinds, minlength=symmetry).tolist()) if symmetry > 1 else ()
         mine = replace(shape, cue_channels=len(found.basis), kinds=kinds)
         separation, completion = PatternSeparation(mine), PatternCompletion(mine)
-        start_from_principal_components(separation, completion, found.mean, found.basis, config.step)
-        coded = round_linear_path(separation, completion, images, step)
-        cost = cost_of_linear_path(separation, completion, coded, images, config.step)
+        start_from_principal_components(separation, completion, found, config.step)
+        coded = round_linear_path(separation, completion, images, metric, found.kinds, step)
+        cost = cost_of_linear_path(separation, completion, coded, images, metric, config.step)
         if cost < lowest:
             best, lowest = (separation, completion, coded), cost
     assert best is not None
     separation, completion, coded = best
     return separation, with_refinement(completion, config.refining_channels), coded
+
+
+def _gradients(images: Images, labels: Labels | None, config: MemoryConfig, shape: MemoryShape) -> Tensor:
+    """(m, d) blocks of a guide's gradients; none where there is nothing to tell apart."""
+    if labels is None or not config.guidance or len(np.unique(labels)) < 2:
+        return torch.zeros(0, shape.channels * math.prod(shape.block))
+    guide = train_guide(images, labels, shape.channels, config.guide_steps)
+    return blocks_of(gradients_of(guide, images, labels, shape.channels), shape)
 
 
 def _shape(images: Images, config: MemoryConfig, channels: int, cue_channels: int) -> MemoryShape:

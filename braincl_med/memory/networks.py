@@ -15,14 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from braincl_med.errors import VaultError
-from braincl_med.memory.symmetry import SYMMETRIES, TRANSPOSED, from_spectrum, places, spectrum
+from braincl_med.memory.symmetry import SYMMETRIES
 
 KERNEL = 5
 REFINING_KERNEL = 3
@@ -207,30 +205,6 @@ def parameters_of(shape: MemoryShape) -> int:
 
 
 @torch.no_grad()
-def start_from_principal_components(
-    separation: PatternSeparation, completion: PatternCompletion, mean: Tensor, basis: Tensor, step: float
-) -> None:
-    """Make both networks compute a principal component analysis with quantiser step `step`.
-
-    Args:
-        separation: with a linear path.
-        completion: with a linear path.
-        mean: (C · height · width of a block) mean block.
-        basis: (M, C · height · width of a block), orthonormal rows.
-        step: Δ in pixel units; a cue's unit is one step.
-    """
-    if separation.analysis is None or completion.synthesis is None:
-        raise ValueError("both networks need a linear path to start from principal components")
-    shape = separation.shape
-    block = (shape.cue_channels, shape.channels, *shape.block)
-    assert separation.analysis.bias is not None
-    separation.analysis.weight.copy_((basis / step).reshape(block))
-    separation.analysis.bias.copy_(-(basis @ mean) / step)
-    completion.synthesis.weight.copy_((basis * step).reshape(block))
-    completion.mean.copy_(mean.reshape(completion.mean.shape))
-
-
-@torch.no_grad()
 def with_refinement(completion: PatternCompletion, channels: int) -> PatternCompletion:
     """The same linear path and refining convolutions that change nothing yet; itself if `channels` is 0."""
     if not channels:
@@ -241,102 +215,3 @@ def with_refinement(completion: PatternCompletion, channels: int) -> PatternComp
     for parameter in refined.refinement[-1].parameters():
         parameter.zero_()
     return refined
-
-
-@dataclass(frozen=True)
-class Components:
-    """A principal component analysis of blocks of d = C · height · width numbers.
-
-    Attributes:
-        mean: (d,).
-        basis: (M, d), orthonormal rows.
-        deviations: (M,) standard deviations along them, descending within a kind.
-        kinds: (M,) the kind of each (`memory.symmetry`), ascending.
-    """
-
-    mean: Tensor
-    basis: Tensor
-    deviations: Tensor
-    kinds: npt.NDArray[np.int64]
-
-
-def principal_components(scans: Tensor, shape: MemoryShape, symmetry: int, least: float, count: int) -> Components:
-    """The principal components of the blocks of (n, C, H, W) scans in [0, 1] and their mirror images.
-
-    Mirror images are not made: that all are equally likely means that kinds are uncorrelated and the mean is even, so
-    each kind is analysed by itself.
-
-    Args:
-        scans: at least one.
-        shape: its block.
-        symmetry: under which mirrorings scans are taken to be alike, a key of `memory.symmetry`.
-        least: components that vary by no more than this are left out, but for the first.
-        count: at most as many components, those that vary most.
-    """
-    block = (shape.channels, *shape.block)
-    flat = blocks_of(scans, shape)
-    spectra = spectrum(flat.double().numpy().reshape(-1, *block), symmetry).reshape(len(flat), -1)
-    mean = np.zeros(spectra.shape[1])
-    even = places(symmetry, 0, block)
-    mean[even] = spectra[:, even].mean(0)
-    found = []
-    for kind in range(symmetry):
-        if symmetry == 6 and kind == TRANSPOSED:
-            continue
-        place = places(symmetry, kind, block)
-        centred = torch.from_numpy((spectra[:, place] - mean[place]).astype(np.float32))
-        if symmetry == 6 and kind == TRANSPOSED - 1:
-            centred = torch.cat([centred, torch.from_numpy(_transposed(spectra, block)[:, place].astype(np.float32))])
-        vectors, deviations = _analysed(centred)
-        rows = np.zeros((len(vectors), spectra.shape[1]))
-        rows[:, place] = vectors.double().numpy()
-        found.append((kind, rows, deviations))
-        if symmetry == 6 and kind == TRANSPOSED - 1:
-            found.append((TRANSPOSED, _transposed(rows, block), deviations))
-    deviations = torch.cat([d for _, _, d in found])
-    kinds = np.concatenate([np.full(len(d), kind) for kind, _, d in found])
-    rows = np.concatenate([r for _, r, _ in found])
-    # Ties are the two of a transposed pair, which must stay together.
-    fewest = 2 if symmetry == 6 else 1
-    order = torch.sort(deviations, descending=True, stable=True).indices.numpy()[: max(fewest, count)]
-    kept = order[: max(fewest, int((deviations[torch.from_numpy(order)] > least).sum()))]
-    pairs = min((kinds[kept] == TRANSPOSED - 1).sum(), (kinds[kept] == TRANSPOSED).sum()) if symmetry == 6 else 0
-    chosen = np.concatenate(
-        [
-            np.sort(kept[kinds[kept] == kind])[: pairs if symmetry == 6 and kind >= TRANSPOSED - 1 else None]
-            for kind in range(symmetry)
-        ]
-    )
-    basis = from_spectrum(rows[chosen].reshape(-1, *block), symmetry).reshape(len(chosen), -1)
-    pixels = from_spectrum(mean.reshape(1, *block), symmetry).ravel()
-    return Components(
-        torch.from_numpy(pixels.astype(np.float32)),
-        torch.from_numpy(basis.astype(np.float32)),
-        deviations[torch.from_numpy(chosen)],
-        kinds[chosen],
-    )
-
-
-def _analysed(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions (rows) of largest variance of (n, d) centred values, and the standard deviations along them."""
-    if len(centred) >= centred.shape[1]:
-        variances, vectors = torch.linalg.eigh(centred.T @ centred)
-        basis = vectors.T.flip(0)
-    else:
-        variances, vectors = torch.linalg.eigh(centred @ centred.T)
-        basis = functional.normalize(vectors.T.flip(0) @ centred)
-    kept = min(len(basis), max(1, len(centred) - 1))
-    return basis[:kept], (variances.flip(0).clamp_min(0) / max(1, len(centred) - 1)).sqrt()[:kept]
-
-
-def _transposed(spectra: npt.NDArray[np.float64], block: tuple[int, int, int]) -> npt.NDArray[np.float64]:
-    """(rows, d) spectra with height and width exchanged."""
-    return spectra.reshape(-1, *block).swapaxes(-1, -2).reshape(spectra.shape)
-
-
-def blocks_of(scans: Tensor, shape: MemoryShape) -> Tensor:
-    """(n · rows · columns, C · height · width of a block) blocks of (n, C, H, W) scans, scan by scan."""
-    height, width = shape.block
-    rows, columns = shape.grid
-    padded = pad(scans, (rows * height, columns * width))
-    return functional.unfold(padded, shape.block, stride=shape.block).transpose(1, 2).flatten(0, 1)

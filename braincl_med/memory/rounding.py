@@ -4,10 +4,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from braincl_med.memory.components import blocks_of
+from braincl_med.memory.metric import Metric
 from braincl_med.memory.networks import PatternCompletion, PatternSeparation
 from braincl_med.memory.training import Images, as_tensor
 from braincl_med.memory.weights import CodedTensor, pack, round_weights, sensitivities, unpack
@@ -25,7 +28,12 @@ Rounded = tuple[PatternCompletion, dict[str, CodedTensor]]
 
 @torch.no_grad()
 def round_linear_path(
-    separation: PatternSeparation, completion: PatternCompletion, images: Images, step: float
+    separation: PatternSeparation,
+    completion: PatternCompletion,
+    images: Images,
+    metric: Metric,
+    kinds: npt.NDArray[np.int64],
+    step: float,
 ) -> dict[str, CodedTensor]:
     """Round the linear path and make separation its least-squares inverse.
 
@@ -34,6 +42,8 @@ def round_linear_path(
     Args:
         separation, completion: with a linear path; changed in place, after which the cues are final.
         images: (n, height, width, 3) uint8.
+        metric: of the error that is least.
+        kinds: of the components.
         step: t of `memory.weights`, in pixels.
 
     Returns:
@@ -51,7 +61,7 @@ def round_linear_path(
     for name, tensor in coded.items():
         parameter = completion.get_parameter(name)
         parameter.copy_(tensor.tensor(name, parameter.shape, completion.shape.kinds))
-    inverse = torch.linalg.pinv(completion.synthesis.weight.flatten(1).double()).T.float()
+    inverse = metric.inverse(completion.synthesis.weight.flatten(1), kinds)
     separation.analysis.weight.copy_(inverse.reshape(separation.analysis.weight.shape))
     separation.analysis.bias.copy_(-(inverse @ completion.mean.flatten()))
     return coded
@@ -63,9 +73,10 @@ def cost_of_linear_path(
     completion: PatternCompletion,
     coded: dict[str, CodedTensor],
     images: Images,
+    metric: Metric,
     cue_step: float,
 ) -> float:
-    """What a rounded linear path costs: squared error of all recalls + slope · bits of cues and network.
+    """What a rounded linear path costs: error of all recalls under a metric + slope · bits of cues and network.
 
     Args:
         separation, completion, coded: after `round_linear_path`.
@@ -76,7 +87,7 @@ def cost_of_linear_path(
     channels = cues.swapaxes(0, 1).flatten(1)
     counts = [torch.unique(channel, return_counts=True)[1].double() for channel in channels]
     bits = sum(-float((n * (n / n.sum()).log2()).sum()) for n in counts)
-    error = float(functional.mse_loss(completion(cues), scans, reduction="sum"))
+    error = metric.error(blocks_of(completion(cues) - scans, completion.shape))
     share = len(images) / len(scans)
     return share * (error + WORTH_OF_A_BIT * cue_step**2 * bits) + WORTH_OF_A_BIT * cue_step**2 * 8 * len(
         pack(completion, coded)
