@@ -143,7 +143,7 @@ class MemoryConfig(Section):
     step: float = Field(default=0.4, gt=0)
     least_deviation: float = Field(default=0.25, gt=0)
     guidance: float = Field(default=0.5, ge=0, le=0.99)
-    guide_steps: int = Field(default=200, ge=1)
+    guide_steps: int = Field(default=500, ge=1)
     weight_step: float | None = Field(default=None, gt=0)
     refining_channels: int = Field(default=0, ge=0, le=256)
     down_samplings: int = Field(default=5, ge=2, le=6)

@@ -5,14 +5,7 @@ import torch
 from braincl_med.config import MemoryConfig
 from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.module import complete, fit
-from braincl_med.memory.networks import (
-    MemoryShape,
-    PatternCompletion,
-    PatternSeparation,
-    pad,
-    principal_components,
-    start_from_principal_components,
-)
+from braincl_med.memory.networks import MemoryShape, PatternCompletion, PatternSeparation, pad
 
 
 def blobs(count, size=28, grey=False, seed=0):
@@ -53,36 +46,6 @@ def test_any_size_is_padded_and_cropped_back(size, down_samplings, linear):
 def test_padding_reflects():
     row = torch.arange(4.0).reshape(1, 1, 1, 4).expand(1, 1, 4, 4)
     assert pad(row, (4, 6))[0, 0, 0].tolist() == [0, 1, 2, 3, 2, 1]
-
-
-def test_principal_components_agree_with_scikit_learn():
-    decomposition = pytest.importorskip("sklearn.decomposition")
-    images = blobs(60, size=16)
-    scans = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    shape = MemoryShape(3, 16, 16, 8, 4, 4, linear=True)
-    found = principal_components(scans, shape, 1, 0, 8)
-    oracle = decomposition.PCA(8, svd_solver="full").fit(scans.flatten(1).numpy())
-    assert np.allclose(found.deviations, oracle.explained_variance_**0.5, rtol=1e-3)
-    assert np.allclose(np.abs((found.basis.numpy() * oracle.components_).sum(1)), 1, atol=1e-3)
-
-
-def test_the_linear_path_is_a_quantised_principal_component_analysis():
-    images = blobs(80)
-    flat = images.reshape(80, -1) / 255
-    mean = flat.mean(0)
-    basis = np.linalg.svd(flat - mean, full_matrices=False)[2][:40]
-    expected = np.rint((flat - mean) @ basis.T / 0.2)
-    scans = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    shape = MemoryShape(3, 28, 28, 40, 0, 5, linear=True)
-    found = principal_components(scans, shape, 1, 0, 40)
-    separation, completion = PatternSeparation(shape), PatternCompletion(shape)
-    start_from_principal_components(separation, completion, found.mean, found.basis, 0.2)
-    with torch.no_grad():
-        cues = separation(scans).round()
-        recalled = completion(cues).clamp(0, 1).permute(0, 2, 3, 1).numpy() * 255
-    signs = np.sign((cues[:, :, 0, 0].numpy() * expected).sum(0))
-    assert (cues[:, :, 0, 0].numpy() * signs == expected).mean() > 0.99
-    assert psnr(recalled, (mean + expected * 0.2 @ basis).clip(0, 1).reshape(images.shape) * 255) > 50
 
 
 def edged(count, seed=0):

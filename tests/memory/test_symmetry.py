@@ -3,8 +3,10 @@ import pytest
 import torch
 
 from braincl_med.config import MemoryConfig
+from braincl_med.memory.components import principal_components
+from braincl_med.memory.metric import Metric
 from braincl_med.memory.module import complete, fit
-from braincl_med.memory.networks import MemoryShape, principal_components
+from braincl_med.memory.networks import MemoryShape
 from braincl_med.memory.symmetry import SYMMETRIES, from_spectrum, places, spectrum
 from tests.memory.test_module import psnr
 
@@ -72,7 +74,7 @@ def test_components_agree_with_those_of_all_mirror_images(symmetry):
     variances = np.linalg.eigvalsh(np.cov(flat.T, bias=True))[::-1][:24]
     scans = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     shape = MemoryShape(3, 16, 16, 8, 0, 4, linear=True)
-    found = principal_components(scans, shape, symmetry, 0, 30)
+    found = principal_components(scans, shape, Metric.plain(symmetry, (3, 16, 16)), 0, 30)
     # One degree of freedom less a kind on one side, less in all on the other.
     assert np.allclose(np.sort(found.deviations.numpy() ** 2)[::-1][:24], variances, rtol=0.04)
     assert np.allclose(found.basis @ found.basis.T, np.eye(len(found.basis)), atol=1e-5)
