@@ -258,15 +258,16 @@ class Hospital:
 
     def _progress(self, what: str) -> Progress:
         """A progress bar on a terminal; nothing in a log."""
-        bar: Any = tqdm(desc=f"{self.name} {what}", unit="epoch", disable=None, leave=False)
+        bar: Any = None
 
-        def show(epoch: int, epochs: int, recall: float, bits: float | None) -> None:
-            bar.total = epochs
-            rate = "" if bits is None else f", {bits:.2f} bits an element"
-            bar.set_postfix_str(f"recall {-10 * np.log10(max(recall, 1e-12)):.1f} dB{rate}")
+        def show(epoch: int, epochs: int, state: str) -> None:
+            nonlocal bar
+            bar = bar or tqdm(desc=f"{self.name} {what}", unit="epoch", total=epochs, disable=None, leave=False)
+            bar.set_postfix_str(state)
             bar.update(epoch - bar.n)
             if epoch == epochs:
                 bar.close()
+                bar = None
 
         return show
 

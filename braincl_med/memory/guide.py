@@ -18,6 +18,8 @@ WIDTH = 16
 BATCH = 64
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
 SAMPLE, PROJECTIONS = 512, 4
+MOST_PASSES = 40
+"""Over the scans: a guide of few scans has learned what it can long before."""
 COARSEST = 32
 """Pixels a side up to which the first convolution keeps the resolution."""
 Labels = npt.NDArray[np.int64]
@@ -64,16 +66,19 @@ def train_guide(images: Images, labels: Labels, channels: int, steps: int, progr
     Args:
         images, labels: of the task, at least two classes.
         channels: 3, or 1 when all scans are grey.
-        steps: of 64 scans each.
-        progress: called ten times, with the loss.
+        steps: of 64 scans each; fewer where that is more than 40 passes over the scans.
+        progress: called ten times.
     """
     classes, numbers = np.unique(labels, return_inverse=True)
     truth = torch.from_numpy(numbers)
     guide = Guide(channels, max(images.shape[1:3]), len(classes)).train()
     optimiser = torch.optim.SGD(guide.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    batch = min(BATCH, len(images))
+    steps = min(steps, MOST_PASSES * -(-len(images) // batch))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     shares = 1 / torch.bincount(truth)[truth].double()
-    for chosen in torch.multinomial(shares, steps * BATCH, replacement=True).reshape(steps, BATCH):
+    draws = torch.multinomial(shares, steps * batch, replacement=True).reshape(steps, batch)
+    for number, chosen in enumerate(draws, 1):
         scans = as_tensor(images[chosen.numpy()], channels)
         for axis in (2, 3):
             scans = torch.where(torch.rand(len(scans), 1, 1, 1) < 0.5, scans.flip(axis), scans)
@@ -82,6 +87,8 @@ def train_guide(images: Images, labels: Labels, channels: int, steps: int, progr
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
+        if progress is not None and number * 10 // steps > (number - 1) * 10 // steps:
+            progress(number * 10 // steps, 10, f"guide's loss {loss.item():.2f}")
     return guide.eval()
 
 

@@ -101,7 +101,7 @@ def fit(
     seed_everything(seed)
     if config.components:
         step = config.weight_step or config.step
-        separation, completion, linear = _linear_path(images, labels, config, step)
+        separation, completion, linear = _linear_path(images, labels, config, step, progress)
         epochs = refine(separation, completion, images, config, progress)
         rounded = round_refinement(separation, completion, linear, images, step, seed)
     else:
@@ -114,7 +114,7 @@ def fit(
 
 
 def _linear_path(
-    images: Images, labels: Labels | None, config: MemoryConfig, step: float
+    images: Images, labels: Labels | None, config: MemoryConfig, step: float, progress: Progress | None
 ) -> tuple[PatternSeparation, PatternCompletion, dict[str, CodedTensor]]:
     """Networks whose linear path is a rounded principal component analysis, under the symmetry that costs least."""
     channels = 1 if bool((images[..., :1] == images).all()) else 3
@@ -124,7 +124,7 @@ def _linear_path(
     if len(images) > largest:
         sample = images[torch.randperm(len(images))[:largest].numpy()]
     scans = as_tensor(sample, channels)
-    gradients = _gradients(images, labels, config, shape)
+    gradients = _gradients(images, labels, config, shape, progress)
     block = (channels, *shape.block)
     best, lowest = None, math.inf
     for symmetry in SYMMETRIES:
@@ -147,11 +147,13 @@ def _linear_path(
     return separation, with_refinement(completion, config.refining_channels), coded
 
 
-def _gradients(images: Images, labels: Labels | None, config: MemoryConfig, shape: MemoryShape) -> Tensor:
+def _gradients(
+    images: Images, labels: Labels | None, config: MemoryConfig, shape: MemoryShape, progress: Progress | None
+) -> Tensor:
     """(m, d) blocks of a guide's gradients; none where there is nothing to tell apart."""
     if labels is None or not config.guidance or len(np.unique(labels)) < 2:
         return torch.zeros(0, shape.channels * math.prod(shape.block))
-    guide = train_guide(images, labels, shape.channels, config.guide_steps)
+    guide = train_guide(images, labels, shape.channels, config.guide_steps, progress)
     return blocks_of(gradients_of(guide, images, labels, shape.channels), shape)
 
 

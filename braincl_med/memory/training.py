@@ -1,5 +1,6 @@
 """Training of the memory module's networks."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,8 +14,8 @@ from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.networks import PatternCompletion, PatternSeparation
 
 Images = npt.NDArray[np.uint8]
-Progress = Callable[[int, int, float, float | None], None]
-"""Called after each epoch with epoch, epochs, recall loss (MSE of pixels in [0, 1]) and bits per cue element."""
+Progress = Callable[[int, int, str], None]
+"""Called after each epoch with epoch, epochs and a few words on how well it goes."""
 
 SMALLEST_IMPROVEMENT = 1e-3
 """Training stops when the loss has not fallen by this share of itself for `patience` epochs."""
@@ -80,7 +81,7 @@ def train(
             bits_sum += bits.item() * len(chosen)
         recall_mean, bits_mean = recall_sum / len(images), bits_sum / len(images)
         if progress is not None:
-            progress(epoch, config.epochs, recall_mean, bits_mean)
+            progress(epoch, config.epochs, f"{_decibels(recall_mean)}, {bits_mean:.2f} bits an element")
         loss = recall_mean + config.lambda_ * bits_mean
         best, stale = (loss, 0) if loss < best * (1 - SMALLEST_IMPROVEMENT) else (best, stale + 1)
         if stale >= config.patience:
@@ -123,5 +124,9 @@ def refine(
             schedule.step()
             recall_sum += recall.item() * len(chosen)
         if progress is not None:
-            progress(epoch, config.epochs, recall_sum / len(images), None)
+            progress(epoch, config.epochs, _decibels(recall_sum / len(images)))
     return config.epochs
+
+
+def _decibels(recall: float) -> str:
+    return f"recall {-10 * math.log10(max(recall, 1e-12)):.1f} dB"
