@@ -57,9 +57,9 @@ def test_a_shard_of_a_million_symbols_takes_nanoseconds_a_symbol():
     def nanoseconds(work):
         times = []
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             work()
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return min(times) / cues.size * 1e9
 
     assert nanoseconds(lambda: encode(cues, tables)) <= 15
