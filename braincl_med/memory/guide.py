@@ -26,7 +26,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class Guide(nn.Module):
-    """Four convolutions, the mean over positions and a linear classifier: some 100 thousand weights.
+    """Four convolutions, the mean over positions and a linear classifier: some 60 thousand weights.
 
     Args:
         channels: of a scan.

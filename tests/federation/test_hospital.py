@@ -49,6 +49,15 @@ def test_encoding_twice_changes_nothing_and_another_experiment_of_the_name_is_re
     assert hospital.vault.entry(0) == entry
 
 
+def test_the_labels_of_a_task_guide_its_memory(tmp_path):
+    stored = []
+    for guidance in (0, 0.5):
+        hospital = local_hospitals(tiny(tmp_path / str(guidance), memory_guidance=guidance))[0]
+        assert hospital.answer(order(hospital.config, "encode")).examples > 0
+        stored.append(hospital.vault.recall(0).images)
+    assert not np.array_equal(*stored)
+
+
 def test_raw_training_scans_are_read_in_encode_only(tmp_path):
     config = tiny(tmp_path)
     hospitals = local_hospitals(config)
