@@ -6,7 +6,7 @@ TINY = """
 name: tiny
 stream: {name: phantom, task-count: 3, train-per-class: 12, test-per-class: 6}
 federation: {hospitals: 2, wait-seconds: 30}
-memory: {components: 6, step: 1.0}
+memory: {components: 6, step: 1.0, guidance: 0}
 cortex: {stem: imagenet}
 wake: {learning-rate: 0.003, epochs: 2}
 selection: {per-class: 8}
