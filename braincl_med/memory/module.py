@@ -45,26 +45,26 @@ class MemoryModule:
     def encode(self, images: Images) -> Cues:
         """Cues (n, M, rows, columns) of scans (n, height, width, 3), in batches."""
         self.separation.eval()
-        parts = [np.zeros((0, *self.separation.shape.cue), np.int16)]
+        encoded = np.empty((len(images), *self.separation.shape.cue), np.int16)
         with torch.no_grad():
             for start in range(0, len(images), BATCH):
                 scans = as_tensor(images[start : start + BATCH], self.separation.shape.channels)
                 cues = self.separation(scans).round().clamp(-(2**15), 2**15 - 1)
-                parts.append(cues.to(torch.int16).numpy())
-        return np.concatenate(parts)
+                encoded[start : start + BATCH] = cues.to(torch.int16).numpy()
+        return encoded
 
 
 def complete(completion: PatternCompletion, cues: Cues) -> Images:
     """Recalled scans (n, height, width, 3) uint8 of cues (n, M, rows, columns)."""
     shape = completion.shape
-    parts = [np.zeros((0, shape.height, shape.width, 3), np.uint8)]
+    recalls = np.empty((len(cues), shape.height, shape.width, 3), np.uint8)
     completion.eval()
     with torch.no_grad():
         for start in range(0, len(cues), BATCH):
             recalled = completion(torch.from_numpy(cues[start : start + BATCH].astype(np.float32)))
             pixels = (recalled.clamp(0, 1) * 255).round().to(torch.uint8)
-            parts.append(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
-    return np.concatenate(parts)
+            recalls[start : start + BATCH] = pixels.permute(0, 2, 3, 1).numpy()
+    return recalls
 
 
 def recall_error(completion: PatternCompletion, cues: Cues, images: Images) -> float:
