@@ -20,7 +20,8 @@ import torch
 from braincl_med.config import DATA_VARIABLE, CortexConfig, MemoryConfig, SleepConfig
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.memory.coding import FrequencyTables, decode, encode
-from braincl_med.memory.module import fit
+from braincl_med.memory.module import MemoryModule, fit
+from braincl_med.memory.training import Images
 from braincl_med.phases.sleep import sleep
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 from braincl_med.vault.vault import Vault
@@ -85,6 +86,11 @@ def main() -> None:
     share = recalling / sleeping
     print(f"recall: {recalling:.2f} s, {EPOCHS} epochs of sleep {sleeping:.1f} s, share {share:.2%}")
 
+    _room(module, images)
+
+
+def _room(module: MemoryModule, images: Images) -> None:
+    """Print how much the process grows while many scans are encoded."""
     scans = np.resize(images, (MANY, *images.shape[1:]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()

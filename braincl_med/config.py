@@ -130,10 +130,10 @@ class MemoryConfig(Section):
     step and `weight-step` the one of the completion network's weights (by default the same; without `components`
     the coarsest that costs 0.1 dB), in pixels in [0, 1].
     Of at most `components` principal components those are kept along which scans vary by more than `least-deviation`
-    steps. What is kept follows the metric of a guide, trained for `guide-steps`, at a share of `guidance`, for the
-    rest the squared error. With `components` the separation network is their inverse and `preset`, `hidden-channels`,
-    `quantisation`, `lambda` and `patience` have no effect; without, `step`, `least-deviation`, `guidance` and
-    `refining-channels` have none.
+    steps. What is kept follows the metric of a guide, trained for at most `guide-steps`, at a share of `guidance`,
+    for the rest the squared error. With `components` the separation network is their inverse and `preset`,
+    `hidden-channels`, `quantisation`, `lambda` and `patience` have no effect; without, `step`, `least-deviation`,
+    `guidance` and `refining-channels` have none.
     """
 
     recipe: Literal["default", "paper"] = "default"

@@ -262,7 +262,8 @@ class Hospital:
 
         def show(epoch: int, epochs: int, state: str) -> None:
             nonlocal bar
-            bar = bar or tqdm(desc=f"{self.name} {what}", unit="epoch", total=epochs, disable=None, leave=False)
+            if bar is None:
+                bar = tqdm(desc=f"{self.name} {what}", unit="epoch", total=epochs, disable=None, leave=False)
             bar.set_postfix_str(state)
             bar.update(epoch - bar.n)
             if epoch == epochs:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.memory.metric import Metric, Values, of_kind, transposed
+from braincl_med.memory.metric import Metric, Values, blocks_from, of_kind, spectra_of, transposed
 from braincl_med.memory.networks import MemoryShape, PatternCompletion, PatternSeparation, pad
-from braincl_med.memory.symmetry import TRANSPOSED, from_spectrum, places, spectrum
+from braincl_med.memory.symmetry import TRANSPOSED, places
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def principal_components(scans: Tensor, shape: MemoryShape, metric: Metric, leas
         count: at most as many components, those that vary most.
     """
     block, symmetry = metric.block, metric.symmetry
-    flat = blocks_of(scans, shape)
-    spectra = spectrum(flat.double().numpy().reshape(-1, *block), symmetry).reshape(len(flat), -1)
+    spectra = spectra_of(blocks_of(scans, shape), symmetry, block)
     mean = np.zeros(spectra.shape[1])
     even = places(symmetry, 0, block)
     mean[even] = spectra[:, even].mean(0)
@@ -67,15 +66,12 @@ def principal_components(scans: Tensor, shape: MemoryShape, metric: Metric, leas
     deviations = torch.cat([d for _, _, _, d in found])
     kinds = np.concatenate([np.full(len(d), kind) for kind, _, _, d in found])
     chosen = _chosen(deviations, kinds, symmetry, least, count)
-
-    def pixels(spectra: Values) -> Tensor:
-        blocks = from_spectrum(spectra.reshape(-1, *block), symmetry)
-        return torch.from_numpy(blocks.reshape(len(blocks), -1).astype(np.float32))
-
+    basis = np.concatenate([rows for _, rows, _, _ in found])[chosen]
+    inverses = np.concatenate([inverse for _, _, inverse, _ in found])[chosen]
     return Components(
-        pixels(mean[None])[0],
-        pixels(np.concatenate([rows for _, rows, _, _ in found])[chosen]),
-        pixels(np.concatenate([inverse for _, _, inverse, _ in found])[chosen]),
+        blocks_from(mean[None], symmetry, block)[0],
+        blocks_from(basis, symmetry, block),
+        blocks_from(inverses, symmetry, block),
         deviations[torch.from_numpy(chosen)],
         kinds[chosen],
     )

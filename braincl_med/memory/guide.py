@@ -64,25 +64,24 @@ def train_guide(images: Images, labels: Labels, channels: int, steps: int, progr
     """Train a guide on scans (n, height, width, 3), every class equally often, mirrored at random.
 
     Args:
-        images, labels: of the task, at least two classes.
+        images: (n, height, width, 3) uint8 scans of the task.
+        labels: (n,) their classes, of which there are at least two.
         channels: 3, or 1 when all scans are grey.
         steps: of 64 scans each; fewer where that is more than 40 passes over the scans.
         progress: called ten times.
     """
-    classes, numbers = np.unique(labels, return_inverse=True)
-    truth = torch.from_numpy(numbers)
+    classes, truth = np.unique(labels, return_inverse=True)
     guide = Guide(channels, max(images.shape[1:3]), len(classes)).train()
     optimiser = torch.optim.SGD(guide.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     batch = min(BATCH, len(images))
     steps = min(steps, MOST_PASSES * -(-len(images) // batch))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
-    shares = 1 / torch.bincount(truth)[truth].double()
-    draws = torch.multinomial(shares, steps * batch, replacement=True).reshape(steps, batch)
+    draws = torch.multinomial(_shares(truth), steps * batch, replacement=True).reshape(steps, batch)
     for number, chosen in enumerate(draws, 1):
         scans = as_tensor(images[chosen.numpy()], channels)
         for axis in (2, 3):
             scans = torch.where(torch.rand(len(scans), 1, 1, 1) < 0.5, scans.flip(axis), scans)
-        loss = functional.cross_entropy(guide(scans), truth[chosen])
+        loss = functional.cross_entropy(guide(scans), torch.from_numpy(truth[chosen.numpy()]))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -99,13 +98,12 @@ def gradients_of(guide: Guide, images: Images, labels: Labels, channels: int) ->
 
     Args:
         guide: after training.
-        images, labels: of the task; every class takes the same share of the sample.
+        images: (n, height, width, 3) uint8 scans of the task.
+        labels: (n,) their classes; each class is as likely to be in the sample as any other.
         channels: those of the guide.
     """
-    _, numbers = np.unique(labels, return_inverse=True)
-    truth = torch.from_numpy(numbers)
-    shares = 1 / torch.bincount(truth)[truth].double()
-    sample = torch.multinomial(shares, min(SAMPLE, len(images)), replacement=False)
+    _, truth = np.unique(labels, return_inverse=True)
+    sample = torch.multinomial(_shares(truth), min(SAMPLE, len(images)), replacement=False)
     found = []
     for chosen in torch.split(sample, BATCH):
         scans = as_tensor(images[chosen.numpy()], channels).requires_grad_()
@@ -114,3 +112,8 @@ def gradients_of(guide: Guide, images: Images, labels: Labels, channels: int) ->
             projected = (features * torch.randn_like(features)).sum()
             found.append(torch.autograd.grad(projected, scans, retain_graph=True)[0])
     return torch.cat(found)
+
+
+def _shares(truth: Labels) -> Tensor:
+    """(n,) how likely each scan is drawn, so that every class is drawn equally often."""
+    return torch.from_numpy(1 / np.bincount(truth)[truth])

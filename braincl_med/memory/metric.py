@@ -44,7 +44,7 @@ class Metric:
     @classmethod
     def of(cls, gradients: Tensor, symmetry: int, block: tuple[int, int, int], guidance: float) -> Self:
         """The metric of gradients (n, d) at share `guidance`, below 1; plain where there are none or all are zero."""
-        spectra = spectrum(gradients.double().numpy().reshape(-1, *block), symmetry).reshape(tuple(gradients.shape))
+        spectra = spectra_of(gradients, symmetry, block)
         products = [
             (rows.T @ rows).double() / max(1, len(rows))
             for rows in (of_kind(spectra, symmetry, kind, block) for kind in range(symmetry))
@@ -57,7 +57,7 @@ class Metric:
 
     def error(self, changes: Tensor) -> float:
         """Sum of δᵀ M δ over changes (n, d) of pixels."""
-        spectra = spectrum(changes.double().numpy().reshape(-1, *self.block), self.symmetry).reshape(len(changes), -1)
+        spectra = spectra_of(changes, self.symmetry, self.block)
         total = 0.0
         for kind, root in enumerate(self.roots):
             mine = torch.from_numpy(spectra[:, places(self.symmetry, kind, self.block)]).float()
@@ -71,14 +71,24 @@ class Metric:
             basis: rows, each with the places of its kind alone.
             kinds: (M,) of the rows.
         """
-        spectra = spectrum(basis.double().numpy().reshape(-1, *self.block), self.symmetry).reshape(len(basis), -1)
+        spectra = spectra_of(basis, self.symmetry, self.block)
         rows = np.zeros_like(spectra)
         for kind, root in enumerate(self.roots):
             mine = np.ix_(kinds == kind, places(self.symmetry, kind, self.block))
             weighed = torch.from_numpy(spectra[mine]) @ root.double()
             rows[mine] = (root.double() @ torch.linalg.pinv(weighed)).T.numpy()
-        pixels = from_spectrum(rows.reshape(-1, *self.block), self.symmetry).reshape(rows.shape)
-        return torch.from_numpy(pixels.astype(np.float32))
+        return blocks_from(rows, self.symmetry, self.block)
+
+
+def spectra_of(blocks: Tensor, symmetry: int, block: tuple[int, int, int]) -> Values:
+    """(n, d) spectra (`memory.symmetry`) of flattened blocks (n, d)."""
+    return spectrum(blocks.double().numpy().reshape(-1, *block), symmetry).reshape(tuple(blocks.shape))
+
+
+def blocks_from(spectra: Values, symmetry: int, block: tuple[int, int, int]) -> Tensor:
+    """The inverse of `spectra_of`."""
+    pixels = from_spectrum(spectra.reshape(-1, *block), symmetry).reshape(spectra.shape)
+    return torch.from_numpy(pixels.astype(np.float32))
 
 
 def of_kind(spectra: Values, symmetry: int, kind: int, block: tuple[int, int, int]) -> Tensor:

@@ -138,7 +138,7 @@ def _linear_path(
         mine = replace(shape, cue_channels=len(found.basis), kinds=kinds)
         separation, completion = PatternSeparation(mine), PatternCompletion(mine)
         start_from_principal_components(separation, completion, found, config.step)
-        coded = round_linear_path(separation, completion, images, metric, found.kinds, step)
+        coded = round_linear_path(separation, completion, images, metric, step)
         cost = cost_of_linear_path(separation, completion, coded, images, metric, config.step)
         if cost < lowest:
             best, lowest = (separation, completion, coded), cost

@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -32,7 +31,6 @@ def round_linear_path(
     completion: PatternCompletion,
     images: Images,
     metric: Metric,
-    kinds: npt.NDArray[np.int64],
     step: float,
 ) -> dict[str, CodedTensor]:
     """Round the linear path and make separation its least-squares inverse.
@@ -43,7 +41,6 @@ def round_linear_path(
         separation, completion: with a linear path; changed in place, after which the cues are final.
         images: (n, height, width, 3) uint8.
         metric: of the error that is least.
-        kinds: of the components.
         step: t of `memory.weights`, in pixels.
 
     Returns:
@@ -61,6 +58,7 @@ def round_linear_path(
     for name, tensor in coded.items():
         parameter = completion.get_parameter(name)
         parameter.copy_(tensor.tensor(name, parameter.shape, completion.shape.kinds))
+    kinds = np.repeat(np.arange(metric.symmetry), completion.shape.kinds or (completion.shape.cue_channels,))
     inverse = metric.inverse(completion.synthesis.weight.flatten(1), kinds)
     separation.analysis.weight.copy_(inverse.reshape(separation.analysis.weight.shape))
     separation.analysis.bias.copy_(-(inverse @ completion.mean.flatten()))
@@ -81,6 +79,7 @@ def cost_of_linear_path(
     Args:
         separation, completion, coded: after `round_linear_path`.
         images: (n, height, width, 3) uint8; error and bits of the cues are measured on a sample of them.
+        metric: of the error.
         cue_step: of the cues' quantiser, in pixels; sets the slope.
     """
     cues, scans = _sample(separation, images, ERROR_SAMPLE)
