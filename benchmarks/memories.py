@@ -86,6 +86,11 @@ def ours_paper(images: Images, labels: Labels, lambda_: float) -> Memory:
     )
 
 
+def paper(images: Images, labels: Labels, lambda_: float) -> Memory:
+    """The paper's own recipe and networks; hours on a CPU."""
+    return ours(images, labels, 1.0, recipe="paper", preset="paper", lambda_=lambda_)
+
+
 def pca(images: Images, _: Labels, step: float) -> Memory:
     """Quantised principal components under the same coder; the basis in eight bits a number."""
     flat = images.reshape(len(images), -1) / 255.0
@@ -243,6 +248,7 @@ MEMORIES: dict[str, Callable[[Images, Labels, float], Memory]] = {
     "ours": ours,
     "ours, unguided": ours_unguided,
     "ours, paper's recipe": ours_paper,
+    "paper": paper,
     "PCA": pca,
     "DCT": dct,
     "WebP": webp,

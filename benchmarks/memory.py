@@ -1,7 +1,9 @@
 """What a byte of memory is worth: the accuracy on raw test scans of a network trained on recalls, against bytes.
 
-    BRAINCL_DATA=/folder/of/npz/files python benchmarks/memory.py --state /tmp/memory --quick
-    BRAINCL_DATA=/folder/of/npz/files python benchmarks/memory.py --state /tmp/memory blood-400 --out docs/results
+    export BRAINCL_DATA=/folder/of/npz/files
+    python benchmarks/memory.py --quick
+    python benchmarks/memory.py blood-400 --out docs/images
+    python benchmarks/memory.py blood-1000-long blood64-1000-long    # on a GPU
 
 Each cell (data set, memory, setting, seed) is fitted, recalled and trained on by itself; the same ResNet-18, epochs,
 schedule and augmentation for all. Resumable: a cell that stands below the state folder is not run again. Prints the
@@ -25,6 +27,7 @@ from torch.nn import functional
 from benchmarks.memories import MEMORIES, Images
 from braincl_med.config import DATA_VARIABLE, CortexConfig
 from braincl_med.cortex.cortex import Cortex, predict, scans_to_tensor
+from braincl_med.devices import accelerator
 from braincl_med.files import write_whole
 from braincl_med.streams.tasks import Scans
 
@@ -67,6 +70,8 @@ DATASETS = {
     "blood-1000": Dataset(BLOOD, 1000, 12),
     "medmnist12-200": Dataset(MEDMNIST12, 200, 12),
     "blood64-400": Dataset(BLOOD_64, 400, 12, "imagenet"),
+    "blood-1000-long": Dataset(BLOOD, 1000, 60, "3x3"),
+    "blood64-1000-long": Dataset(BLOOD_64, 1000, 60, "3x3-stride2"),
 }
 
 
@@ -93,7 +98,16 @@ PLAN = {
     "medmnist12-200": _cells(
         "medmnist12-200", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,), "WebP, stripped": (1,)}
     ),
+    "blood-1000-long": _cells(
+        "blood-1000-long", (1, 2, 3), {**KEY, "WebP, stripped": (1, 30), "PCA": (0.3,), "paper": (1e-2, 1e-3)}
+    ),
+    "blood64-1000-long": _cells(
+        "blood64-1000-long",
+        (1, 2, 3),
+        {"raw": (0,), "ours": (0.45, 0.25), "WebP, stripped": (1, 10), "paper": (1e-2,)},
+    ),
 }
+NOT_BY_DEFAULT = ("quick", "blood-1000-long", "blood64-1000-long")
 
 
 def load(dataset: Dataset, part: str, limit: int | None = None) -> list[tuple[Images, npt.NDArray[np.int64]]]:
@@ -146,7 +160,8 @@ def _train(scans: Scans, dataset: Dataset, seed: int) -> Cortex:
     """ResNet-18 after SGD with a one-cycle schedule and flips both ways."""
     torch.manual_seed(seed)
     cortex = Cortex(int(scans.labels.max()) + 1, CortexConfig(stem=dataset.stem, precision="auto")).train()
-    labels = torch.from_numpy(scans.labels)
+    cortex.to(accelerator())
+    labels = torch.from_numpy(scans.labels).to(cortex.device)
     batches = len(labels) // BATCH
     optimiser = torch.optim.SGD(cortex.parameters(), RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=dataset.epochs * batches)
@@ -155,7 +170,7 @@ def _train(scans: Scans, dataset: Dataset, seed: int) -> Cortex:
             images = scans_to_tensor(scans.images[chosen.numpy()])
             for axis in (2, 3):
                 images = torch.where(torch.rand(BATCH, 1, 1, 1) < 0.5, images.flip(axis), images)
-            loss = functional.cross_entropy(cortex(images), labels[chosen])
+            loss = functional.cross_entropy(cortex(images.to(cortex.device)), labels[chosen])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -228,13 +243,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="*", help=f"of {', '.join(PLAN)}")
     parser.add_argument("--quick", action="store_true", help="the small data set alone")
-    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--state", type=Path, default=Path(".braincl/memory"), help="folder of the finished cells")
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     parser.add_argument("--memories", nargs="+", choices=MEMORIES, help="these alone")
     parser.add_argument("--report", action="store_true", help="run nothing, print what is there")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    names = ["quick"] if arguments.quick else arguments.datasets or [name for name in PLAN if name != "quick"]
+    if DATA_VARIABLE not in os.environ:
+        parser.error(f"set {DATA_VARIABLE} to the folder of MedMNIST's npz files")
+    if unknown := sorted({*arguments.datasets} - {*PLAN}):
+        parser.error(f"there is no data set '{unknown[0]}', expected one of {', '.join(PLAN)}")
+    others = [name for name in PLAN if name not in NOT_BY_DEFAULT]
+    names = ["quick"] if arguments.quick else arguments.datasets or others
     chosen = arguments.memories or list(MEMORIES)
     cells = list(dict.fromkeys(cell for name in names for cell in PLAN[name] if cell.memory in chosen))
     paths = {cell: arguments.state / cell.file for cell in cells}

@@ -90,7 +90,9 @@ def bench(
     state: StateOption = None,
     row: Annotated[list[str] | None, typer.Option("--row", help="This row alone. May be repeated.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", help="This seed alone. May be repeated.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, each with an equal part of the cores.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time, each with an equal part of the cores; one a core.")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option("--time-limit", min=0, help="Stop after so many minutes; the next call goes on.")
     ] = None,
@@ -100,6 +102,7 @@ def bench(
     ] = None,
 ) -> None:
     """Run methods x streams x seeds, each hospital in this machine; resumable; print one table."""
+    import os
     import time
 
     from braincl_med.bench.cells import results_of, run_cells
@@ -120,7 +123,7 @@ def bench(
         failures = run_cells(
             list({**rivals, **{c.name: c for c in wanted}}.values()),
             root,
-            workers,
+            workers or os.cpu_count() or 1,
             deadline,
             lambda r: typer.echo(
                 f"{r.cell.name}: last {r.summary.last_accuracy:.3f}, average {r.summary.average_accuracy:.3f}, "

@@ -7,7 +7,6 @@ the run store.
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -31,7 +30,7 @@ from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import starting_point
 from braincl_med.files import locked, storage_error
 from braincl_med.logs import log_path
-from braincl_med.processes import LAUNCHER_VARIABLE
+from braincl_med.processes import LAUNCHER_VARIABLE, end_with_parent
 from braincl_med.records.store import RunStore
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
@@ -40,7 +39,6 @@ log = logging.getLogger("braincl")
 START_SECONDS = 60.0
 FORMER_RUN_SECONDS = 120.0
 POLL_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1
 PACKAGES = ("braincl_med", "server", "client")
 
 
@@ -169,7 +167,7 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
@@ -178,12 +176,6 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
         finally:
             signal.signal(signal.SIGTERM, previous)
             _end(superlink)
-
-
-def _end_with_parent() -> None:
-    """Have Linux end this process when the one that started it is gone, even by SIGKILL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_listening(address: str, superlink: subprocess.Popen[bytes]) -> None:

@@ -1,9 +1,13 @@
-"""Whether the process that launched this run is still there."""
+"""Processes that must not outlive the one that started them."""
 
+import ctypes
 import os
+import signal
+import sys
 
 from braincl_med.errors import FederationError
 
+PR_SET_PDEATHSIG = 1
 LAUNCHER_VARIABLE = "BRAINCL_LAUNCHER"
 """Process id of `braincl run`, for the processes below its SuperLink; not set under plain `flwr run`."""
 
@@ -21,3 +25,9 @@ def require_launcher() -> None:
         os.kill(int(launcher), 0)
     except (ProcessLookupError, ValueError):
         raise FederationError("`braincl run` has ended before the run did: start it again with --resume") from None
+
+
+def end_with_parent() -> None:
+    """Have Linux end this process when the one that started it is gone, even by SIGKILL; for `preexec_fn`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

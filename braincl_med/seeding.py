@@ -20,7 +20,9 @@ def seed_for(seed: int, *purpose: str | int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy's legacy generator (some libraries still use it) and torch."""
+    """Seed Python, NumPy's legacy generator (some libraries still use it) and torch; cuDNN chooses reproducibly."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False

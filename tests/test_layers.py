@@ -21,7 +21,7 @@ ALLOWED = {
     "bench": {"federation", "records"},
     "federation": {"vault", "memory", "streams", "cortex", "phases", "methods", "records", "evaluation"},
 }
-FOUNDATION = {"config", "errors", "files", "seeding", "messages"}
+FOUNDATION = {"config", "devices", "errors", "files", "messages", "processes", "seeding"}
 
 
 def imports(path):

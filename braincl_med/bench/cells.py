@@ -17,6 +17,7 @@ from braincl_med.config import load_experiment
 from braincl_med.errors import BrainclError
 from braincl_med.federation.local import run_locally
 from braincl_med.files import write_whole
+from braincl_med.processes import end_with_parent
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 
@@ -120,6 +121,7 @@ def _start(cell: Cell, state: Path, workers: int, rival: Result | None) -> "subp
         [sys.executable, "-m", "braincl_med.bench.cells", str(_peak_file(cell, state))],
         stdin=subprocess.PIPE,
         env=environment,
+        preexec_fn=end_with_parent,
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps(experiment.model_dump(mode="json", by_alias=True)).encode())

@@ -12,19 +12,12 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from braincl_med.config import CortexConfig
+from braincl_med.devices import accelerator, bfloat16_is_fast
 
 FEATURES = 512
 GROUPS = 32
 BATCH = 256
 Weights = dict[str, Tensor]
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this machine computes in bfloat16 natively; elsewhere it takes twice as long as single precision."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    natively = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(natively())
 
 
 class Cortex(nn.Module):
@@ -51,8 +44,13 @@ class Cortex(nn.Module):
         reduced = config.precision == "bfloat16" or (config.precision == "auto" and bfloat16_is_fast())
         self.precision = torch.bfloat16 if reduced else torch.float32
         # In single precision a CPU takes a sixth longer with channels last (docs/results/throughput.md).
-        self.layout = torch.channels_last if reduced or torch.cuda.is_available() else torch.contiguous_format
+        self.layout = torch.channels_last if reduced or accelerator().type == "cuda" else torch.contiguous_format
         self.to(memory_format=self.layout)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.classifier.weight.device
 
     def features(self, scans: Tensor) -> Tensor:
         """(B, 512) features of scans (B, 3, H, W) in [0, 1]."""
@@ -80,15 +78,16 @@ class Cortex(nn.Module):
         old = self.classifier
         if classes < old.out_features:
             raise ValueError(f"the classifier has {old.out_features} rows, it cannot shrink to {classes}")
-        self.classifier = nn.Linear(old.in_features, classes)
+        self.classifier = nn.Linear(old.in_features, classes, device=self.device)
         new_rows(self.classifier, old.out_features)
         with torch.no_grad():
             self.classifier.weight[: old.out_features] = old.weight
             self.classifier.bias[: old.out_features] = old.bias
 
     def weights(self) -> Weights:
-        """A copy of all tensors by name."""
-        return {name: tensor.detach().clone().contiguous() for name, tensor in self.state_dict().items()}
+        """A copy of all tensors by name, on the CPU."""
+        tensors = self.state_dict().items()
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
 
     def trainable(self) -> Weights:
         """A copy of the tensors that training may change: all of them, where nothing is frozen."""
@@ -96,14 +95,15 @@ class Cortex(nn.Module):
 
     @classmethod
     def of(cls, weights: Weights, config: CortexConfig) -> Self:
-        """The cortex with these weights; the classifier's width is taken from them."""
+        """The cortex with these weights on the accelerator; the classifier's width is taken from them."""
         with torch.device("meta"):
             cortex = cls(len(weights["classifier.bias"]), config)
         return cortex.holding(weights)
 
     def holding(self, weights: Weights) -> Self:
-        """Itself, made without memory or initialisation, with copies of these weights."""
-        self.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        """Itself, made without memory or initialisation, with copies of these weights on the accelerator."""
+        device = accelerator()
+        self.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in weights.items()}, assign=True)
         return self.to(memory_format=self.layout)
 
 
@@ -133,9 +133,10 @@ def evaluating(cortex: Cortex) -> Iterator[None]:
 
 
 def extract_features(cortex: Cortex, images: npt.NDArray[np.uint8]) -> Tensor:
-    """(n, d) features of scans (n, h, w, 3), statistics frozen, in batches; d is 512 for one backbone."""
+    """(n, d) features of scans (n, h, w, 3), statistics frozen, in batches, on the CPU; d is 512 for one backbone."""
+    batches = (scans_to_tensor(images[i : i + BATCH]) for i in range(0, len(images), BATCH))
     with evaluating(cortex):
-        parts = [cortex.features(scans_to_tensor(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
+        parts = [cortex.features(scans.to(cortex.device)).cpu() for scans in batches]
     return torch.cat(parts) if parts else torch.zeros(0, cortex.classifier.in_features)
 
 
@@ -143,5 +144,5 @@ def predict(cortex: Cortex, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.flo
     """(n, classes) logits of scans (n, h, w, 3), statistics frozen, in batches."""
     features = extract_features(cortex, images)
     with evaluating(cortex):
-        logits: npt.NDArray[np.float32] = cortex.classifier(features).numpy()
+        logits: npt.NDArray[np.float32] = cortex.classifier(features.to(cortex.device)).cpu().numpy()
     return logits

@@ -92,7 +92,8 @@ class ExpandedCortex(Cortex):
 
     def _new_classifiers(self, classes: int, new: int) -> None:
         """Both classifiers anew, wide enough for all backbones, `classes` and `new` classes of the newest task."""
-        self.classifier = nn.Linear(FEATURES * len(self.backbones), classes)
-        self.auxiliary = nn.Linear(FEATURES, 1 + new)
+        device = self.device
+        self.classifier = nn.Linear(FEATURES * len(self.backbones), classes, device=device)
+        self.auxiliary = nn.Linear(FEATURES, 1 + new, device=device)
         new_rows(self.classifier, 0)
         new_rows(self.auxiliary, 0)

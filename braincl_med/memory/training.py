@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from braincl_med.config import MemoryConfig
+from braincl_med.devices import accelerator
 from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.networks import PatternCompletion, PatternSeparation
 
@@ -59,9 +60,11 @@ def train(
     Returns:
         How many epochs were trained before the stopping rule.
     """
-    channels = separation.shape.channels
+    channels, device = separation.shape.channels, accelerator()
+    separation.to(device)
+    completion.to(device)
     with torch.no_grad():
-        entropy = PiecewiseLinearEntropy(separation(as_tensor(images[:1024], channels)))
+        entropy = PiecewiseLinearEntropy(separation(as_tensor(images[:1024], channels).to(device)))
     networks = [*separation.parameters(), *completion.parameters()]
     optimiser = torch.optim.Adam(networks, lr=config.learning_rate)
     entropy_optimiser = torch.optim.Adam(entropy.parameters(), lr=config.entropy_learning_rate)
@@ -69,7 +72,7 @@ def train(
     for epoch in range(1, config.epochs + 1):
         recall_sum = bits_sum = 0.0
         for chosen in torch.split(torch.randperm(len(images)), config.batch_size):
-            scans = as_tensor(images[chosen.numpy()], channels)
+            scans = as_tensor(images[chosen.numpy()], channels).to(device)
             recall, bits = losses(scans, separation, completion, entropy, config.quantisation)
             optimiser.zero_grad()
             entropy_optimiser.zero_grad()
@@ -86,6 +89,8 @@ def train(
         best, stale = (loss, 0) if loss < best * (1 - SMALLEST_IMPROVEMENT) else (best, stale + 1)
         if stale >= config.patience:
             break
+    separation.cpu()
+    completion.cpu()
     return epoch
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from braincl_med.config import MygoConfig
 from braincl_med.cortex.cortex import scans_to_tensor
+from braincl_med.devices import accelerator
 from braincl_med.methods.kept import Arrays
 from braincl_med.streams.tasks import Scans
 
@@ -178,8 +179,10 @@ def learn_to_dream(scans: Scans, config: MygoConfig, seed: int) -> Dreamer:
     real, classes = scans_to_tensor(scans.images) * 2 - 1, torch.from_numpy(places)
     if bool((real == real[:, :1]).all()):
         real = real[:, :1]
-    generator = Generator(real.shape[-1], real.shape[1], len(numbers), config)
-    discriminator = Discriminator(real.shape[-1], real.shape[1], len(numbers), config)
+    device = accelerator()
+    real, classes = real.to(device), classes.to(device)
+    generator = Generator(real.shape[-1], real.shape[1], len(numbers), config).to(device)
+    discriminator = Discriminator(real.shape[-1], real.shape[1], len(numbers), config).to(device)
     improve, discern = (
         torch.optim.Adam(network.parameters(), config.generator_learning_rate, BETAS)
         for network in (generator, discriminator)
@@ -187,7 +190,7 @@ def learn_to_dream(scans: Scans, config: MygoConfig, seed: int) -> Dreamer:
     for _ in range(config.generator_steps):
         chosen = torch.randint(len(real), (config.generator_batch_size,))
         asked = classes[chosen]
-        dreams = generator(torch.randn(len(chosen), config.noise), asked)
+        dreams = generator(torch.randn(len(chosen), config.noise).to(device), asked)
         seen = real[chosen].requires_grad_()
         judged = discriminator(seen, asked)
         (slope,) = torch.autograd.grad(judged.sum(), seen, create_graph=True)
@@ -195,7 +198,7 @@ def learn_to_dream(scans: Scans, config: MygoConfig, seed: int) -> Dreamer:
         loss = loss + SLOPE_PENALTY / 2 * slope.square().flatten(1).sum(1).mean()
         _update(discern, loss)
         _update(improve, functional.softplus(-discriminator(dreams, asked)).mean())
-    return Dreamer(generator.eval(), numbers, counts)
+    return Dreamer(generator.eval().cpu(), numbers, counts)
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

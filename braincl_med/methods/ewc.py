@@ -45,19 +45,22 @@ def fisher(network: nn.Module, scans: Tensor, generator: torch.Generator | None 
 
     Args:
         network: gives logits (B, classes); put into evaluation mode.
-        scans: (n, …), at least one.
+        scans: (n, …), at least one, where the network is.
         generator: draws the labels from the network's answers; the global one by default.
+
+    Returns:
+        On the CPU.
     """
     network.eval()
     parameters = dict(network.named_parameters())
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for scan in scans:
         log_probabilities = functional.log_softmax(network(scan[None])[0], 0)
-        label = torch.multinomial(log_probabilities.detach().exp(), 1, generator=generator)
+        label = torch.multinomial(log_probabilities.detach().exp().cpu(), 1, generator=generator)
         gradients = torch.autograd.grad(log_probabilities[label].sum(), list(parameters.values()))
         for sum_of_squares, gradient in zip(total.values(), gradients, strict=True):
             sum_of_squares += gradient.square()
-    return {name: sum_of_squares / len(scans) for name, sum_of_squares in total.items()}
+    return {name: (sum_of_squares / len(scans)).cpu() for name, sum_of_squares in total.items()}
 
 
 def joined(pairs: list[tuple[Weights, Weights]]) -> tuple[Weights, Weights]:
@@ -130,7 +133,8 @@ def _objective(site: Site, order: Order, cortex: Cortex) -> Objective | None:
     sleep = site.config.sleep
     curvature = curvature_of(importance, site.config.ewc.strength, sleep.learning_rate)
     labels = site.raw(order.registry, order.task).labels
-    return elastic(objective_of(sleep, labels, cortex), curvature, anchor)
+    there = [{name: tensor.to(cortex.device) for name, tensor in held.items()} for held in (curvature, anchor)]
+    return elastic(objective_of(sleep, labels, cortex), *there)
 
 
 def _steps(config: ExperimentConfig) -> Steps:
@@ -155,13 +159,14 @@ def _remember(site: Site, order: Order) -> Report:
     seed = site.seed(order)
     chosen = np.random.default_rng(seed).permutation(len(raw))[: settings.fisher_samples]
     cortex = Cortex.of(order.weights, site.config.cortex)
-    importance = fisher(cortex, scans_to_tensor(raw.images[chosen]), torch.Generator().manual_seed(seed))
+    scans = scans_to_tensor(raw.images[chosen]).to(cortex.device)
+    importance = fisher(cortex, scans, torch.Generator().manual_seed(seed))
     if settings.variant == "online":
         for before, _ in _former(site, order.task):
             for name, mine in before.items():
                 importance[name][: len(mine)] += mine
     arrays = {f"{FISHER}{name}": tensor.numpy() for name, tensor in importance.items()}
-    arrays |= {f"{ANCHOR}{name}": parameter.detach().numpy() for name, parameter in cortex.named_parameters()}
+    arrays |= {f"{ANCHOR}{name}": parameter.detach().cpu().numpy() for name, parameter in cortex.named_parameters()}
     site.kept.save(ITEM, order.task, arrays)
     return Report(site.name, len(chosen))
 

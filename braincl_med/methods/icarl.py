@@ -125,7 +125,7 @@ def _prototypes(site: Site, order: Order) -> Report:
 def _answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
     """Cosines of features and prototypes, times `similarity-scale`: the largest belongs to the nearest mean."""
     assert isinstance(cortex, PrototypeCortex)
-    cosines = unit_features(cortex, images) @ functional.normalize(cortex.prototypes).T
+    cosines = unit_features(cortex, images) @ functional.normalize(cortex.prototypes).cpu().T
     return Answers((config.icarl.similarity_scale * cosines).numpy().astype(np.float32))
 
 

@@ -64,9 +64,10 @@ def wake_new_rows(cortex: Cortex, scans: Scans, first_new: int, config: WakeConf
     Returns:
         The mean cross-entropy of the last epoch.
     """
-    features, labels = extract_features(cortex, scans.images), torch.from_numpy(scans.labels)
-    classifier = cortex.classifier
-    rows = nn.Linear(classifier.in_features, classifier.out_features - first_new)
+    classifier, device = cortex.classifier, cortex.device
+    features = extract_features(cortex, scans.images).to(device)
+    labels = torch.from_numpy(scans.labels).to(device)
+    rows = nn.Linear(classifier.in_features, classifier.out_features - first_new, device=device)
     with torch.no_grad():
         rows.weight.copy_(classifier.weight[first_new:])
         rows.bias.copy_(classifier.bias[first_new:])

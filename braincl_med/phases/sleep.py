@@ -95,7 +95,7 @@ def sleep(
     """
     torch.manual_seed(seed)
     cortex.train()
-    device = cortex.classifier.weight.device
+    device = cortex.device
     images = torch.from_numpy(recalled.images).to(device).permute(0, 3, 1, 2)
     labels = torch.from_numpy(recalled.labels).to(device)
     optimiser = optimiser_of(cortex, config)
@@ -136,7 +136,7 @@ def calibrate(cortex: Cortex, recalled: Scans, batch_size: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None
     for place in _batches(len(recalled), batch_size):
-        cortex.features(scans_to_tensor(recalled.images[place]))
+        cortex.features(scans_to_tensor(recalled.images[place]).to(cortex.device))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 

@@ -23,8 +23,8 @@ def wake(cortex: Cortex, recalled: Scans, config: WakeConfig, epochs: int, seed:
     Returns:
         The mean cross-entropy of the last epoch.
     """
-    features = extract_features(cortex, recalled.images)
-    labels = torch.from_numpy(recalled.labels)
+    features = extract_features(cortex, recalled.images).to(cortex.device)
+    labels = torch.from_numpy(recalled.labels).to(cortex.device)
     classifier = cortex.classifier
     optimiser = torch.optim.SGD(
         classifier.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
@@ -49,7 +49,7 @@ def rows_from_class_means(cortex: Cortex, recalled: Scans, new_classes: range) -
     An alternative to Kaiming uniform rows (`wake-new-rows: class-mean`), after imprinted weights (Qi et al. 2018).
     Classes without a recalled scan keep their rows.
     """
-    features = functional.normalize(extract_features(cortex, recalled.images))
+    features = functional.normalize(extract_features(cortex, recalled.images)).to(cortex.device)
     old = cortex.classifier.weight[: new_classes.start]
     norm = old.norm(dim=1).mean() if len(old) else torch.tensor(1.0)
     for number in new_classes:

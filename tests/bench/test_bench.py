@@ -1,7 +1,10 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -81,6 +84,19 @@ def test_a_time_limit_stops_cleanly_and_the_table_says_what_is_missing(tmp_path)
     done = CliRunner().invoke(app, ["bench", str(path), "--state", str(tmp_path), "--time-limit", "0"])
     assert done.exit_code == 0, done.output
     assert not results_of(list(cells_of(load_bench(str(path)))), tmp_path)
+
+
+def test_a_killed_benchmark_leaves_no_cell_behind(tmp_path):
+    command = [str(Path(sys.executable).parent / "braincl"), "bench", str(written(tmp_path))]
+    bench = psutil.Popen([*command, "--state", str(tmp_path), "--row", "Finetune", "--workers", "1"])
+    deadline = time.monotonic() + 60
+    while not (cells := bench.children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(cells) == 1
+    bench.kill()
+    bench.wait()
+    gone, left = psutil.wait_procs(cells, timeout=30)
+    assert (gone, left) == (cells, [])
 
 
 def test_a_cell_that_fails_is_named_with_its_reason(tmp_path):

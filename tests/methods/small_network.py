@@ -1,12 +1,15 @@
 """A network of a cortex's shape that trains in seconds, for tests of what does not depend on the ResNet."""
 
+import torch
 from torch import nn
 
 WIDTH = 64
 
 
 class SmallNetwork(nn.Module):
-    """Two convolutions over colour scans of 8 px; `features`, `classifier` and `widen` as a cortex has them."""
+    """Two convolutions over colour scans of 8 px; what it has beside `forward` is as a cortex has it."""
+
+    device = torch.device("cpu")
 
     def __init__(self, classes, width=16):
         super().__init__()
