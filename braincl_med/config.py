@@ -220,7 +220,7 @@ class SleepConfig(Section):
     schedule: Literal["steps", "cosine"] = "steps"
     crop_padding: int = Field(default=2, ge=0)
     flip: bool = True
-    dithering: float = Field(default=0.08, ge=0, le=0.5)
+    dithering: float = Field(default=0, ge=0, le=0.5)
     balance: Literal["none", "loss", "logits"] = "none"
     proximal: float = Field(default=0, ge=0)
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import torch
 
 import braincl_med
 from braincl_med.config import ExperimentConfig, packaged_configs
@@ -233,7 +234,10 @@ def _submit_and_follow(
     text = json.dumps(config.model_dump(mode="json", by_alias=True))
     # JSON's string escapes are those of a TOML basic string.
     overrides.write_text(f"config = {json.dumps(text)}\n")
-    federation = f"num-supernodes={config.federation.hospitals} client-resources-num-cpus={cores_per_hospital}"
+    hospitals = config.federation.hospitals
+    federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
+    if gpus := torch.cuda.device_count():
+        federation += f" client-resources-num-gpus={min(1000, 1000 * gpus // hospitals) / 1000}"
     follow = _Tail(followed)
     answer = flwr.json("run", str(app), "own", "-c", str(overrides), "--federation-config", federation)
     if not answer.get("success"):
