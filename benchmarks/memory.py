@@ -161,7 +161,7 @@ def _train(scans: Scans, dataset: Dataset, seed: int) -> Cortex:
     cortex.to(accelerator())
     labels = torch.from_numpy(scans.labels).to(cortex.device)
     batches = len(labels) // BATCH
-    optimiser = torch.optim.SGD(cortex.parameters(), RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimiser = torch.optim.SGD(cortex.parameters(), RATE, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=dataset.epochs * batches)
     for _ in range(dataset.epochs):
         for chosen in torch.randperm(len(labels))[: batches * BATCH].split(BATCH):
