@@ -86,10 +86,10 @@ def main() -> None:
     share = recalling / sleeping
     print(f"recall: {recalling:.2f} s, {EPOCHS} epochs of sleep {sleeping:.1f} s, share {share:.2%}")
 
-    _room(module, images)
+    _print_growth(module, images)
 
 
-def _room(module: MemoryModule, images: Images) -> None:
+def _print_growth(module: MemoryModule, images: Images) -> None:
     """Print how much the process grows while many scans are encoded."""
     scans = np.resize(images, (MANY, *images.shape[1:]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -91,7 +91,8 @@ def bench(
     row: Annotated[list[str] | None, typer.Option("--row", help="This row alone. May be repeated.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", help="This seed alone. May be repeated.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time, each with an equal part of the cores; one a core.")
+        int | None,
+        typer.Option(min=1, help="Runs at a time, each with an equal part of the cores; by default one a core."),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option("--time-limit", min=0, help="Stop after so many minutes; the next call goes on.")
@@ -102,12 +103,12 @@ def bench(
     ] = None,
 ) -> None:
     """Run methods x streams x seeds, each hospital in this machine; resumable; print one table."""
-    import os
     import time
 
     from braincl_med.bench.cells import results_of, run_cells
     from braincl_med.bench.plan import cells_of, load_bench
     from braincl_med.bench.report import markdown, picture
+    from braincl_med.devices import processes_at_a_time
     from braincl_med.files import write_whole
 
     plan = load_bench(config)
@@ -123,7 +124,7 @@ def bench(
         failures = run_cells(
             list({**rivals, **{c.name: c for c in wanted}}.values()),
             root,
-            workers or os.cpu_count() or 1,
+            workers or processes_at_a_time(),
             deadline,
             lambda r: typer.echo(
                 f"{r.cell.name}: last {r.summary.last_accuracy:.3f}, average {r.summary.average_accuracy:.3f}, "

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -154,6 +155,7 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
@@ -168,7 +170,7 @@ def _superlink(scratch: Path, log_file: Path) -> Iterator[_Flwr]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=end_with_parent,
+            preexec_fn=partial(end_with_parent, os.getpid()),
         )
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
@@ -237,7 +239,7 @@ def _submit_and_follow(
     hospitals = config.federation.hospitals
     federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
     if gpus := torch.cuda.device_count():
-        federation += f" client-resources-num-gpus={min(1000, 1000 * gpus // hospitals) / 1000}"
+        federation += f" client-resources-num-gpus={1000 // -(-hospitals // gpus) / 1000}"
     follow = _Tail(followed)
     answer = flwr.json("run", str(app), "own", "-c", str(overrides), "--federation-config", federation)
     if not answer.get("success"):

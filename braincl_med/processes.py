@@ -8,6 +8,7 @@ import sys
 from braincl_med.errors import FederationError
 
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 LAUNCHER_VARIABLE = "BRAINCL_LAUNCHER"
 """Process id of `braincl run`, for the processes below its SuperLink; not set under plain `flwr run`."""
 
@@ -27,7 +28,13 @@ def require_launcher() -> None:
         raise FederationError("`braincl run` has ended before the run did: start it again with --resume") from None
 
 
-def end_with_parent() -> None:
-    """Have Linux end this process when the one that started it is gone, even by SIGKILL; for `preexec_fn`."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(parent: int) -> None:
+    """Have Linux end this process when the thread that started it is gone, even by SIGKILL; for `preexec_fn`.
+
+    Args:
+        parent: the process id of the one that starts this one, which may be gone already.
+    """
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from braincl_med.bench.plan import Cell
@@ -121,7 +122,7 @@ def _start(cell: Cell, state: Path, workers: int, rival: Result | None) -> "subp
         [sys.executable, "-m", "braincl_med.bench.cells", str(_peak_file(cell, state))],
         stdin=subprocess.PIPE,
         env=environment,
-        preexec_fn=end_with_parent,
+        preexec_fn=partial(end_with_parent, os.getpid()),
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps(experiment.model_dump(mode="json", by_alias=True)).encode())

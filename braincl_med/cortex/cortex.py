@@ -109,9 +109,13 @@ class Cortex(nn.Module):
 
 @torch.no_grad()
 def new_rows(classifier: nn.Linear, start: int) -> None:
-    """Initialise the rows from `start` on: Kaiming uniform weights, zero bias."""
-    if start < classifier.out_features:
-        nn.init.kaiming_uniform_(classifier.weight[start:], a=5**0.5)
+    """Initialise the rows from `start` on: Kaiming uniform weights, zero bias.
+
+    They are drawn on the CPU, so that all hospitals begin from the same rows whatever they compute on.
+    """
+    if start < classifier.out_features and not classifier.weight.is_meta:
+        rows = torch.empty(classifier.weight[start:].shape)
+        classifier.weight[start:] = nn.init.kaiming_uniform_(rows, a=5**0.5).to(classifier.weight.device)
         classifier.bias[start:] = 0
 
 

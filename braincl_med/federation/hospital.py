@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from braincl_med.config import ExperimentConfig
@@ -75,7 +76,7 @@ class Hospital:
         except BrainclError as error:
             log.error("%s: %s failed: %s", self.name, order, error)
             return Report(self.name, failure=str(error))
-        except MemoryError:
+        except (MemoryError, torch.OutOfMemoryError):
             return Report(self.name, failure=f"{order.phase} needs more memory than this hospital's machine has")
         except Exception as error:
             log.exception("%s: %s failed", self.name, order)

@@ -26,7 +26,7 @@ class PiecewiseLinearEntropy(nn.Module):
         reach = (values - middle).abs().amax(1, keepdim=True) * 2 + 16
         # Knots at sinh-spaced distances: about half a symbol apart near the median, wide in the tails.
         bend = torch.asinh(reach / 0.5)
-        positions = middle + 0.5 * torch.sinh(torch.linspace(-1, 1, SEGMENTS + 1) * bend)
+        positions = middle + 0.5 * torch.sinh(torch.linspace(-1, 1, SEGMENTS + 1, device=values.device) * bend)
         smoothed = torch.cat([values - 0.25, values + 0.25], dim=1)
         ordered = smoothed.sort(dim=1).values
         below = torch.searchsorted(ordered, positions.contiguous()).float() / ordered.shape[1]

@@ -2,7 +2,7 @@
 
 Squared error spends bits where pixels vary; a diagnosis often hangs on what varies little. Before a hospital encodes
 a task it trains a guide on the scans at hand, and the guide's gradients become the metric (`memory.metric`) under
-which components are chosen and cues are rounded. The guide is dropped with the separation network and nothing of it
+which components are chosen and inverted. The guide is dropped with the separation network and nothing of it
 is stored (docs/decisions/0008-guide.md).
 """
 
@@ -99,7 +99,7 @@ def gradients_of(guide: Guide, images: Images, labels: Labels, channels: int) ->
     Args:
         guide: after training.
         images: (n, height, width, 3) uint8 scans of the task.
-        labels: (n,) their classes; each class is as likely to be in the sample as any other.
+        labels: (n,) their classes; scans of rare classes are the likelier to be in the sample.
         channels: those of the guide.
     """
     _, truth = np.unique(labels, return_inverse=True)
@@ -115,5 +115,5 @@ def gradients_of(guide: Guide, images: Images, labels: Labels, channels: int) ->
 
 
 def _shares(truth: Labels) -> Tensor:
-    """(n,) how likely each scan is drawn, so that every class is drawn equally often."""
+    """(n,) how likely each scan is to be drawn, such that a draw is of every class alike."""
     return torch.from_numpy(1 / np.bincount(truth)[truth])

@@ -94,7 +94,7 @@ class Method:
         name: as in `method: …`.
         steps: the exchanges of one task under a configuration.
         samples: what the whole network is trained on at task `task`.
-        recalls: whether those samples are recalls (and are dithered in training) or raw scans.
+        recalls: whether those samples are recalls (and may be dithered in training) or raw scans.
         phases: the method's own phases, by name.
         objective: the loss of `train` where it is not cross-entropy; called once a round.
         grow: the shared network at the beginning of a task, from its weights and the number of classes.

@@ -49,7 +49,7 @@ def fisher(network: nn.Module, scans: Tensor, generator: torch.Generator | None 
         generator: draws the labels from the network's answers; the global one by default.
 
     Returns:
-        On the CPU.
+        One number for each of theirs, on the CPU.
     """
     network.eval()
     parameters = dict(network.named_parameters())
@@ -133,8 +133,8 @@ def _objective(site: Site, order: Order, cortex: Cortex) -> Objective | None:
     sleep = site.config.sleep
     curvature = curvature_of(importance, site.config.ewc.strength, sleep.learning_rate)
     labels = site.raw(order.registry, order.task).labels
-    there = [{name: tensor.to(cortex.device) for name, tensor in held.items()} for held in (curvature, anchor)]
-    return elastic(objective_of(sleep, labels, cortex), *there)
+    curvature, anchor = ({n: t.to(cortex.device) for n, t in weights.items()} for weights in (curvature, anchor))
+    return elastic(objective_of(sleep, labels, cortex), curvature, anchor)
 
 
 def _steps(config: ExperimentConfig) -> Steps:

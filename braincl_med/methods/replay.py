@@ -3,7 +3,7 @@
 The plainest of the exemplar methods (experience replay, e.g. Rebuffi et al. 2017 without distillation): cross-entropy
 on the union, every scan equally often, within the budget of `sleep`. `replay-webp` keeps a lossy WebP file of each
 exemplar instead, so that a byte pays for more of them: the simplest rival of a learned memory. Files are trained on
-as they are decoded, without the dithering that recalls get.
+as they are decoded.
 
 Deviations from a Replay in one place: every hospital chooses and keeps its own exemplars, and weights are averaged.
 """
