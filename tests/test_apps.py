@@ -81,10 +81,10 @@ def server_context(config):
 def test_the_apps_reach_the_same_results_as_hospitals_without_flower(tmp_path, method):
     from braincl_med.federation.local import run_locally
 
-    config = tiny(tmp_path / "flower", method=method)
+    config = tiny(tmp_path / "flower", method=method, stream_task_count=2)
     grid = InProcessGrid(contexts(config))
     serve(grid, config)
-    run_locally(tiny(tmp_path / "alone", method=method))
+    run_locally(tiny(tmp_path / "alone", method=method, stream_task_count=2))
     with_flower, alone = figures(tmp_path / "flower"), figures(tmp_path / "alone")
     assert with_flower == alone
     kinds = {m.metadata.message_type for m in grid.messages}
@@ -264,7 +264,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_vault_readable(tmp_path):
 @pytest.mark.flower
 @pytest.mark.timeout(280)
 def test_a_launcher_killed_mid_run_leaves_nothing_behind_and_resume_finishes(tmp_path):
-    config = tiny(tmp_path, sleep_epochs=20)
+    config = tiny(tmp_path, stream_task_count=2)
     path = tmp_path / "tiny.yaml"
     path.write_text(config.model_dump_json(by_alias=True))
     before = {p.pid for p in leftovers()}
@@ -273,6 +273,7 @@ def test_a_launcher_killed_mid_run_leaves_nothing_behind_and_resume_finishes(tmp
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (log.is_file() and "sleep round 1" in log.read_text()):
         time.sleep(0.5)
+    assert launched.poll() is None, "the launcher must be killed in the middle of its run"
     launched.send_signal(signal.SIGKILL)
     launched.wait()
     deadline = time.monotonic() + 60
@@ -281,4 +282,4 @@ def test_a_launcher_killed_mid_run_leaves_nothing_behind_and_resume_finishes(tmp
     assert not {p.pid for p in leftovers()} - before
     again = config.model_copy(update={"resume": True})
     # The killed run's server notices at its next step that it is alone; the new run waits for that.
-    assert "has learned all 3 tasks" in run_experiment(again, cores_per_hospital=1)
+    assert "has learned all 2 tasks" in run_experiment(again, cores_per_hospital=1)
