@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from braincl_med.config import ExperimentConfig, load_experiment
+from braincl_med.config import ExperimentConfig
 from braincl_med.errors import BrainclError, ConfigError
+from braincl_med.loading import load_experiment
 
 app = typer.Typer(
     help="Hospitals learn new diagnoses together, one after another, without handing over or keeping their scans.",

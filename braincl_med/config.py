@@ -1,26 +1,21 @@
 """One experiment's configuration: every setting, its default and its limits, said once.
 
-An experiment is a YAML file with kebab-case keys in sections. `flwr run . -c 'sleep-epochs=6'` overrides by
-flat keys, which are `section-key` (or `key` at the top level). What is wrong is refused before anything starts,
-with the key, the value and what is allowed.
+An experiment is a YAML file with kebab-case keys in sections, read by `braincl_med.loading`.
 """
 
 import os
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from braincl_med.errors import ConfigError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 STATE_VARIABLE = "BRAINCL_STATE"
 DATA_VARIABLE = "BRAINCL_DATA"
 
 
-def _kebab(name: str) -> str:
+def kebab(name: str) -> str:
+    """A field's name as it is written in a file: `learning_rate` is `learning-rate`."""
     return name.replace("_", "-")
 
 
@@ -37,7 +32,7 @@ class Section(BaseModel):
     """Base of all sections: kebab-case keys, nothing unknown, nothing changed afterwards."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=True, validate_default=True
+        extra="forbid", frozen=True, alias_generator=kebab, populate_by_name=True, validate_default=True
     )
 
 
@@ -374,94 +369,3 @@ class ExperimentConfig(Section):
         for key in ("download", "fallback"):
             del settings["stream"][key]
         return settings
-
-
-def packaged_configs() -> Path:
-    """The folder of the experiments that travel with the code."""
-    beside = Path(__file__).resolve().parent.parent / "configs"
-    return beside if beside.is_dir() else Path(__file__).resolve().parent / "app" / "configs"
-
-
-def flat_keys() -> dict[str, tuple[str, ...]]:
-    """Every key that may be overridden, flat: `{"sleep-epochs": ("sleep", "epochs"), "seed": ("seed",), …}`."""
-    keys: dict[str, tuple[str, ...]] = {}
-    for name, field in ExperimentConfig.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            for inner, inner_field in kind.model_fields.items():
-                key = inner_field.alias or _kebab(inner)
-                if (name, key) != ("stream", "tasks"):
-                    keys[f"{_kebab(name)}-{key}"] = (_kebab(name), key)
-        else:
-            keys[_kebab(name)] = (_kebab(name),)
-    return keys
-
-
-def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
-    """Read an experiment from a YAML file, a packaged experiment's name, or YAML text, and apply overrides.
-
-    Args:
-        source: a path, a name like `demo`, or the text of a YAML (or JSON) mapping.
-        overrides: flat kebab-case keys; an empty string means "not overridden".
-
-    Raises:
-        ConfigError: naming each offending key, its value and what is allowed.
-    """
-    settings = _read_mapping(source)
-    known = flat_keys()
-    for key, value in (overrides or {}).items():
-        if value == "":
-            continue
-        if key not in known:
-            raise ConfigError(f"unknown key '{key}'; {_nearest(key, known)}")
-        place = settings
-        for part in known[key][:-1]:
-            place = place.setdefault(part, {})
-        place[known[key][-1]] = value
-    try:
-        return ExperimentConfig.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
-
-
-def _read_mapping(source: str | Path) -> dict[str, Any]:
-    text = str(source)
-    label = "the configuration"
-    if "\n" not in text and not text.lstrip().startswith("{"):
-        path = Path(text).expanduser()
-        if not path.is_file():
-            path = packaged_configs() / f"{text}.yaml"
-        if not path.is_file():
-            names = ", ".join(sorted(p.stem for p in packaged_configs().glob("*.yaml")))
-            raise ConfigError(f"no experiment '{text}': give a YAML file or one of: {names}")
-        label, text = f"'{path.name}'", path.read_text(encoding="utf-8")
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{label} is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{label} holds {type(settings).__name__}, expected a mapping of sections")
-    return settings
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """What may have been meant, or where all keys stand."""
-    near = get_close_matches(key, list(known), n=3)
-    return f"did you mean {', '.join(near)}?" if near else "docs/running.md says where all keys stand"
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence a problem: the key as a person writes it, what stands there, what is allowed."""
-    known = flat_keys()
-    reasons = []
-    for problem in error.errors():
-        key = "-".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key; {_nearest(key, known)}"
-        if not key:
-            reasons.append(message)
-        else:
-            seen = repr(problem["input"])
-            reasons.append(f"'{key}' is {seen[:80]}: {message[0].lower()}{message[1:]}")
-    return "; ".join(reasons)

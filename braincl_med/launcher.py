@@ -26,11 +26,12 @@ import psutil
 import torch
 
 import braincl_med
-from braincl_med.config import ExperimentConfig, packaged_configs
+from braincl_med.config import ExperimentConfig
 from braincl_med.errors import BrainclError, FederationError, LockedError
 from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import starting_point
 from braincl_med.files import locked, storage_error
+from braincl_med.loading import packaged_configs
 from braincl_med.logs import log_path
 from braincl_med.processes import LAUNCHER_VARIABLE, end_with_parent
 from braincl_med.records.store import RunStore

@@ -6,9 +6,9 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from braincl_med.config import load_experiment
 from braincl_med.errors import BrainclError, ConfigError
 from braincl_med.federation.hospital import Hospital
+from braincl_med.loading import load_experiment
 from braincl_med.logs import show_on_stderr
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, SHARED_PHASES, Order, Report
 from braincl_med.methods import METHODS

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from braincl_med.config import ExperimentConfig, load_experiment
+from braincl_med.config import ExperimentConfig
 from braincl_med.errors import BrainclError, FederationError
 from braincl_med.federation.coordinator import Coordinator
+from braincl_med.loading import load_experiment
 from braincl_med.logs import keep_in_file, show_on_stderr
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report
 from braincl_med.processes import require_launcher

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from braincl_med.config import ExperimentConfig, flat_keys, load_experiment, packaged_configs
+from braincl_med.config import ExperimentConfig
 from braincl_med.errors import ConfigError
+from braincl_med.loading import flat_keys, load_experiment, packaged_configs
 
 ROOT = Path(__file__).resolve().parent.parent
 

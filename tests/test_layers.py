@@ -21,7 +21,7 @@ ALLOWED = {
     "bench": {"federation", "records"},
     "federation": {"vault", "memory", "streams", "cortex", "phases", "methods", "records", "evaluation"},
 }
-FOUNDATION = {"config", "devices", "errors", "files", "messages", "processes", "seeding"}
+FOUNDATION = {"config", "devices", "errors", "files", "loading", "messages", "processes", "seeding"}
 
 
 def imports(path):

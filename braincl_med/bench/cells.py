@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from braincl_med.bench.plan import Cell
-from braincl_med.config import load_experiment
 from braincl_med.errors import BrainclError
 from braincl_med.federation.local import run_locally
 from braincl_med.files import write_whole
+from braincl_med.loading import load_experiment
 from braincl_med.processes import end_with_parent
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise

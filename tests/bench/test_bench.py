@@ -14,8 +14,8 @@ from braincl_med.bench.cells import results_of, run_cells
 from braincl_med.bench.plan import cells_of, load_bench
 from braincl_med.bench.report import markdown, picture
 from braincl_med.cli import app
-from braincl_med.config import packaged_configs
 from braincl_med.errors import ConfigError
+from braincl_med.loading import packaged_configs
 from tests.federation.experiments import TINY
 
 ROWS = """

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from braincl_med.config import load_experiment
 from braincl_med.errors import ConfigError, DataError
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
 from braincl_med.federation.local import local_hospitals
+from braincl_med.loading import load_experiment
 from braincl_med.memory.module import complete
 from braincl_med.messages import Order
 from braincl_med.privacy.audit import audit, passed
