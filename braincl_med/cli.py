@@ -78,7 +78,8 @@ def results(
     """Print accuracy, forgetting, fairness, rejection and bytes of experiments beside each other."""
     from braincl_med.records.store import RunStore
     from braincl_med.records.summary import as_json as to_json
-    from braincl_med.records.summary import summarise, table
+    from braincl_med.records.summary import summarise
+    from braincl_med.records.table import table
 
     store = RunStore(_state(state))
     summaries = [summarise(store, name) for name in experiments or store.experiments()]

@@ -10,7 +10,8 @@ from apps.dashboard.frame import plain
 from apps.dashboard.launch import command
 from braincl_med.evaluation.rejection import histogram
 from braincl_med.records.store import STORE_NAME, RunStore
-from braincl_med.records.summary import percent, size, summarise
+from braincl_med.records.summary import summarise
+from braincl_med.records.table import percent, size
 from tests.dashboard.conftest import OpenPage
 from tests.records.example_store import AUDIT, REAL, begin, build_example, confusion_after, learn
 

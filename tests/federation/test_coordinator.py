@@ -16,7 +16,8 @@ from braincl_med.federation.extend import add_task
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.messages import Report
 from braincl_med.records.store import RunStore
-from braincl_med.records.summary import as_json, summarise, table
+from braincl_med.records.summary import as_json, summarise
+from braincl_med.records.table import table
 from braincl_med.streams.named import build_registry
 from tests.federation.experiments import tiny
 

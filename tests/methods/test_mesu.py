@@ -12,7 +12,8 @@ from braincl_med.federation.local import local_hospitals, run_locally
 from braincl_med.methods.mesu import MESU, mutual_information, optimiser, updates
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore
-from braincl_med.records.summary import summarise, table
+from braincl_med.records.summary import summarise
+from braincl_med.records.table import table
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for
 from tests.phases.test_wake import two_tints

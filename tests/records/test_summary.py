@@ -7,7 +7,8 @@ import pytest
 
 from braincl_med.errors import RecordsError
 from braincl_med.records.store import RunStore
-from braincl_med.records.summary import as_json, duration, percent, size, summarise, table
+from braincl_med.records.summary import as_json, summarise
+from braincl_med.records.table import duration, percent, size, table
 from tests.records.example_store import HOSPITALS, REAL, begin, build_example, learn
 
 

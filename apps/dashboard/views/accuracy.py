@@ -8,7 +8,7 @@ import streamlit as st
 
 from apps.dashboard import charts, data, frame
 from braincl_med.evaluation.continual import class_accuracies
-from braincl_med.records.summary import percent
+from braincl_med.records.table import percent
 
 MOST_CURVES = 8
 ALL = "all known diagnoses"

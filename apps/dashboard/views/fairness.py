@@ -6,7 +6,7 @@ import streamlit as st
 
 from apps.dashboard import charts, data, frame
 from braincl_med.evaluation.intervals import wilson
-from braincl_med.records.summary import percent
+from braincl_med.records.table import percent
 
 EVERYWHERE = "all hospitals"
 

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import charts, data, frame
-from braincl_med.records.summary import duration, size
+from braincl_med.records.table import duration, size
 
 ITEMS = {
     "cues": "coded scans (cues)",

@@ -6,7 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import charts, frame
-from braincl_med.records.summary import Summary, duration, percent, size
+from braincl_med.records.summary import Summary
+from braincl_med.records.table import duration, percent, size
 
 HELP = {
     "average": "After every group of diseases all known diagnoses are tested; this is the mean of those accuracies.",

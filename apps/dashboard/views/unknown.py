@@ -8,7 +8,7 @@ import streamlit as st
 
 from apps.dashboard import charts, data, frame
 from braincl_med.evaluation.rejection import EDGES, KNOWN, answering, threshold_at
-from braincl_med.records.summary import percent
+from braincl_med.records.table import percent
 
 SCORES = {
     "energy": "energy (log-sum-exp)",
