@@ -185,6 +185,16 @@ def _psnr(first: Images, second: Images) -> float:
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
+def read(cell: Cell, path: Path) -> dict[str, float]:
+    """A finished cell's figures; ends the program if it was trained on other scans or for longer than now."""
+    content = json.loads(path.read_text())
+    former, now = content.get("training"), json.loads(json.dumps(asdict(DATASETS[cell.dataset])))
+    if former != now:
+        raise SystemExit(f"{path.name} was trained with {former}, now it is {now}: give another folder with --state")
+    result: dict[str, float] = content["result"]
+    return result
+
+
 def table(cells: list[Cell], results: dict[Cell, dict[str, float]]) -> str:
     """Markdown: one row a memory and setting, mean and spread over seeds."""
     lines = [
@@ -258,6 +268,9 @@ def main() -> None:
     chosen = arguments.memories or list(MEMORIES)
     cells = list(dict.fromkeys(cell for name in names for cell in PLAN[name] if cell.memory in chosen))
     paths = {cell: arguments.state / cell.file for cell in cells}
+    for cell in cells:
+        if paths[cell].exists():
+            read(cell, paths[cell])
     missing = [cell for cell in cells if not arguments.report and not paths[cell].exists()]
     if missing and DATA_VARIABLE not in os.environ:
         parser.error(f"set {DATA_VARIABLE} to the folder of MedMNIST's npz files")
@@ -265,10 +278,11 @@ def main() -> None:
         running = {pool.submit(measure, cell): cell for cell in missing}
         for number, done in enumerate(as_completed(running), 1):
             cell, row = running[done], done.result()
-            write_whole(paths[cell], json.dumps({"cell": asdict(cell), "result": row}, indent=1).encode())
+            content = {"cell": asdict(cell), "training": asdict(DATASETS[cell.dataset]), "result": row}
+            write_whole(paths[cell], json.dumps(content, indent=1).encode())
             figures = f"{row['total']:.1f} B, {row['psnr']:.1f} dB, accuracy {row['accuracy']:.3f}"
             print(f"{number}/{len(missing)} {cell.file}: {figures}, {row['seconds']:.0f} s", flush=True)
-    results = {cell: json.loads(path.read_text())["result"] for cell, path in paths.items() if path.exists()}
+    results = {cell: read(cell, path) for cell, path in paths.items() if path.exists()}
     print(table(cells, results))
     if arguments.out is not None:
         for name in names:

@@ -163,12 +163,14 @@ class MemoryConfig(Section):
 class CortexConfig(Section):
     """The shared network: torchvision's ResNet-18, its stem and its normalisation.
 
-    `precision: auto` is bfloat16 where the machine computes in it natively, else float32.
+    `precision: auto` is bfloat16 where the machine computes in it natively, else float32. `compile` lets
+    `torch.compile` build the backbone's kernels, which takes a minute and, on a CPU, a C++ compiler.
     """
 
     stem: Literal["imagenet", "3x3", "3x3-stride2"] = "3x3"
     norm: Literal["batch", "group"] = "batch"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    compile: bool = False
 
 
 class WakeConfig(Section):

@@ -4,7 +4,7 @@
 wrong is refused before anything starts, with the key, the value and what is allowed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,24 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
         return ExperimentConfig.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
+
+
+def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> list[str]:
+    """What decides about results and differs from the `former` settings, each as `key was …, is …`.
+
+    Settings that did not exist then have their defaults.
+    """
+    begun = ExperimentConfig.model_validate(former).as_result_settings()
+    return list(_differences(begun, config.as_result_settings()))
+
+
+def _differences(former: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*former, *now}):
+        before, after = former.get(key), now.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}-")
+        elif before != after:
+            yield f"{prefix}{key} was {before!r}, is {after!r}"
 
 
 def _read_mapping(source: str | Path) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from braincl_med.bench.plan import Cell
-from braincl_med.errors import BrainclError
+from braincl_med.errors import BrainclError, ConfigError
 from braincl_med.federation.local import run_locally
 from braincl_med.files import write_whole
-from braincl_med.loading import load_experiment
+from braincl_med.loading import changed_settings, load_experiment
 from braincl_med.processes import end_with_parent
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
@@ -49,16 +49,26 @@ class Result:
 
 
 def results_of(cells: Sequence[Cell], state: Path) -> list[Result]:
-    """The finished ones of `cells`, in their order."""
+    """The finished ones of `cells`, in their order.
+
+    Raises:
+        ConfigError: one was run with other settings than it has now, so its figures are not those of the table.
+    """
     found = []
     for cell in cells:
         try:
             peak = json.loads(_peak_file(cell, state).read_bytes())["peak-bytes"]
             store = RunStore(state)
+            former = store.experiment(cell.name).config
             summary = summarise(store, cell.name)
             encoded = sum(step.examples for step in store.steps(cell.name) if step.phase == "encode")
         except (FileNotFoundError, BrainclError):
             continue
+        budget = former["exemplars"]["bytes-per-scan"] if cell.rival else None
+        if changed := changed_settings(former, cell.experiment(state, budget)):
+            raise ConfigError(
+                f"'{cell.name}' was run with other settings: {'; '.join(changed)}; give another folder with --state"
+            )
         if summary.status == "finished":
             found.append(Result(cell, summary, peak, encoded))
     return found

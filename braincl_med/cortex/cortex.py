@@ -46,6 +46,8 @@ class Cortex(nn.Module):
         # In single precision a CPU takes a sixth longer with channels last (docs/results/throughput.md).
         self.layout = torch.channels_last if reduced or accelerator().type == "cuda" else torch.contiguous_format
         self.to(memory_format=self.layout)
+        if config.compile:
+            self.backbone.compile()
 
     @property
     def device(self) -> torch.device:

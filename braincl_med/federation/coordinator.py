@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from braincl_med.errors import BrainclError, ConfigError, FederationError
 from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
 from braincl_med.files import locked
+from braincl_med.loading import changed_settings
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report, size_of
 from braincl_med.methods import METHODS
 from braincl_med.records.store import RunStore, Step
@@ -62,9 +62,7 @@ def starting_point(config: ExperimentConfig, registry: Registry) -> Checkpoint:
     found = load_checkpoint(folder_of(config.state_folder, config.name))
     if found is None:
         return Checkpoint(experiment=config.name, settings=settings, registry=registry)
-    # Read anew, so that settings which did not exist when it was begun have their defaults.
-    begun = ExperimentConfig.model_validate(found.settings).as_result_settings()
-    changed = _differences(begun, settings)
+    changed = changed_settings(found.settings, config)
     if changed:
         raise ConfigError(
             f"experiment '{config.name}' was begun with other settings: {'; '.join(changed)}; "
@@ -243,15 +241,3 @@ def _log_step(order: Order, step: Step, reports: Sequence[Report]) -> None:
         counts = [np.array(r.figures["confusion"]) for r in reports]
         accuracy = f", accuracy {sum(np.trace(c) for c in counts) / max(1, sum(c.sum() for c in counts)):.3f}"
     log.info("%s: %d samples%s%s, %.1f s", order, step.examples, loss, accuracy, step.seconds)
-
-
-def _differences(former: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Which settings differ, as `key: former → now`."""
-    found = []
-    for key in sorted({*former, *now}):
-        before, after = former.get(key), now.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{prefix}{key}-")
-        elif before != after:
-            found.append(f"{prefix}{key} was {before!r}, is {after!r}")
-    return found

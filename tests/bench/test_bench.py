@@ -53,6 +53,15 @@ def test_every_cell_runs_and_a_second_call_has_nothing_to_do(finished):
     assert again == []
 
 
+def test_figures_of_other_settings_are_refused(finished, tmp_path):
+    folder, _, _ = finished
+    changed = load_bench(str(written(tmp_path, ROWS.replace("sleep-epochs: 1", "sleep-epochs: 2"))))
+    with pytest.raises(
+        ConfigError, match="'small-phantom-finetune-seed-1' was run with other settings: sleep-epochs was 1, is 2"
+    ):
+        results_of(list(cells_of(changed)), folder)
+
+
 def test_a_row_of_equal_bytes_keeps_no_more_than_its_rival(finished):
     folder, bench, _ = finished
     kept = {r.cell.row.name: r.kept_bytes for r in results_of(list(cells_of(bench)), folder)}

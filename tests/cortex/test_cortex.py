@@ -51,3 +51,20 @@ def test_weights_rebuild_the_same_network():
 
 def test_no_scans_give_no_logits():
     assert predict(Cortex(3, SMALL), scans(0)).shape == (0, 3)
+
+
+def test_a_compiled_backbone_has_the_same_weights_and_answers(monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    # Kernels would take a minute to build; what is traced shows as much.
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compiled(function, backend=backend))
+    plain = Cortex(3, SMALL)
+    traced = Cortex.of(plain.weights(), SMALL.model_copy(update={"compile": True}))
+    assert np.allclose(predict(traced, scans()), predict(plain, scans()), atol=1e-5)
+    assert len(graphs) == 1
+    assert traced.weights().keys() == plain.weights().keys()
