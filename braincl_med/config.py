@@ -174,7 +174,11 @@ class CortexConfig(Section):
 
 
 class WakeConfig(Section):
-    """Training of the classifier on recalled scans of the new task, the backbone frozen (eq. 4)."""
+    """Training of the classifier on recalled scans of the new task, the backbone frozen (eq. 4).
+
+    With `rows: all` the new classes compete with all others, of which there is no sample; with `new`, among
+    themselves, and the old rows stay as they are.
+    """
 
     enabled: bool = True
     rounds: int = Field(default=1, ge=1)
@@ -184,6 +188,7 @@ class WakeConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     new_rows: Literal["kaiming", "class-mean"] = "kaiming"
+    rows: Literal["all", "new"] = "all"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -136,7 +136,9 @@ class Hospital:
         if config.new_rows == "class-mean" and order.round == 0:
             rows_from_class_means(cortex, recalled, order.registry.numbers(order.task))
         epochs = config.epochs * (order.round + 1) // config.rounds - config.epochs * order.round // config.rounds
-        loss = wake(cortex, recalled, config, epochs, self.seed(order))
+        new = order.registry.numbers(order.task)
+        rows = new if config.rows == "new" else range(new.stop)
+        loss = wake(cortex, recalled, config, rows, epochs, self.seed(order))
         changed = {name: t for name, t in cortex.weights().items() if name.startswith("classifier.")}
         return Report(self.name, len(recalled), _finite(loss), weights=changed)
 

@@ -100,7 +100,8 @@ def _rebalance(site: Site, order: Order) -> Report:
             momentum=config.sleep.momentum,
             weight_decay=config.sleep.weight_decay,
         )
-        loss = wake(cortex, samples, settings, settings.epochs, site.seed(order))
+        rows = range(cortex.classifier.out_features)
+        loss = wake(cortex, samples, settings, rows, settings.epochs, site.seed(order))
     changed = {name: tensor for name, tensor in cortex.weights().items() if name.startswith("classifier.")}
     return Report(site.name, len(samples), loss, weights=changed)
 

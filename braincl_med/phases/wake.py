@@ -1,6 +1,7 @@
 """Wake: the classifier learns new classes from recalled scans while the backbone stays as it is (eq. 4)."""
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from braincl_med.config import WakeConfig
@@ -8,7 +9,7 @@ from braincl_med.cortex.cortex import Cortex, extract_features
 from braincl_med.streams.tasks import Scans
 
 
-def wake(cortex: Cortex, recalled: Scans, config: WakeConfig, epochs: int, seed: int) -> float:
+def wake(cortex: Cortex, recalled: Scans, config: WakeConfig, rows: range, epochs: int, seed: int) -> float:
     """Train the classifier alone with cross-entropy; backbone and normalisation statistics do not change.
 
     Because the backbone is frozen, features are extracted once and only the linear classifier is trained on them.
@@ -17,6 +18,7 @@ def wake(cortex: Cortex, recalled: Scans, config: WakeConfig, epochs: int, seed:
         cortex: changed in place, already widened to all classes in `recalled`.
         recalled: scans of the new task, completed from cues; at least one.
         config: learning rate, momentum, weight decay, batch size.
+        rows: of the classifier, which alone change and compete in the softmax; every label is one of them.
         epochs: of this round.
         seed: of the order of the samples.
 
@@ -24,8 +26,10 @@ def wake(cortex: Cortex, recalled: Scans, config: WakeConfig, epochs: int, seed:
         The mean cross-entropy of the last epoch.
     """
     features = extract_features(cortex, recalled.images).to(cortex.device)
-    labels = torch.from_numpy(recalled.labels).to(cortex.device)
-    classifier = cortex.classifier
+    labels = torch.from_numpy(recalled.labels - rows.start).to(cortex.device)
+    place = slice(rows.start, rows.stop)
+    classifier = nn.Linear(features.shape[1], len(rows), device=cortex.device)
+    classifier.load_state_dict({"weight": cortex.classifier.weight[place], "bias": cortex.classifier.bias[place]})
     optimiser = torch.optim.SGD(
         classifier.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
     )
@@ -39,6 +43,9 @@ def wake(cortex: Cortex, recalled: Scans, config: WakeConfig, epochs: int, seed:
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             loss_sum += loss.item() * len(chosen)
+    with torch.no_grad():
+        cortex.classifier.weight[place] = classifier.weight
+        cortex.classifier.bias[place] = classifier.bias
     return loss_sum / len(labels)
 
 

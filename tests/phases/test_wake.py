@@ -21,13 +21,25 @@ def test_wake_changes_the_classifier_and_nothing_else():
     cortex = Cortex(2, CortexConfig(stem="3x3-stride2"))
     before = cortex.weights()
     scans = two_tints()
-    first = wake(cortex, scans, WakeConfig(learning_rate=0.01), epochs=1, seed=1)
-    last = wake(cortex, scans, WakeConfig(learning_rate=0.01), epochs=10, seed=2)
+    first = wake(cortex, scans, WakeConfig(learning_rate=0.01), range(2), epochs=1, seed=1)
+    last = wake(cortex, scans, WakeConfig(learning_rate=0.01), range(2), epochs=10, seed=2)
     after = cortex.weights()
     assert last < first
     assert (predict(cortex, scans.images).argmax(1) == scans.labels).mean() > 0.95
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_new_rows_alone_learn_their_classes_and_leave_the_old_ones_as_they_are():
+    torch.manual_seed(0)
+    cortex = Cortex(4, CortexConfig(stem="3x3-stride2"))
+    before = cortex.weights()
+    scans = two_tints(labels=(2, 3))
+    wake(cortex, scans, WakeConfig(learning_rate=0.01), range(2, 4), epochs=10, seed=1)
+    after = cortex.weights()
+    assert torch.equal(after["classifier.weight"][:2], before["classifier.weight"][:2])
+    assert torch.equal(after["classifier.bias"][:2], before["classifier.bias"][:2])
+    assert (predict(cortex, scans.images)[:, 2:].argmax(1) + 2 == scans.labels).mean() > 0.95
 
 
 def test_rows_from_class_means_recognise_new_classes_before_any_training():
@@ -46,6 +58,6 @@ def test_the_same_seed_gives_the_same_classifier():
     for _ in range(2):
         torch.manual_seed(0)
         cortex = Cortex(2, CortexConfig(stem="3x3-stride2"))
-        wake(cortex, two_tints(), WakeConfig(batch_size=8), epochs=2, seed=5)
+        wake(cortex, two_tints(), WakeConfig(batch_size=8), range(2), epochs=2, seed=5)
         states.append(cortex.weights())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
