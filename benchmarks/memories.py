@@ -159,11 +159,6 @@ def jpeg_stripped(images: Images, _: Labels, quality: float) -> Memory:
     return _codec(images, lambda f, s: f.save(s, "JPEG", quality=int(quality)), headers)
 
 
-def avif(images: Images, _: Labels, quality: float) -> Memory:
-    """AVIF at its slowest setting."""
-    return _codec(images, lambda f, s: f.save(s, "AVIF", quality=int(quality), speed=0), 0)
-
-
 def jpeg_xl(images: Images, _: Labels, quality: float) -> Memory:
     """JPEG XL at its slowest setting."""
     importlib.import_module("pillow_jxl")
@@ -255,7 +250,6 @@ MEMORIES: dict[str, Callable[[Images, Labels, float], Memory]] = {
     "WebP, stripped": webp_stripped,
     "JPEG": jpeg,
     "JPEG, stripped": jpeg_stripped,
-    "AVIF": avif,
     "JPEG XL": jpeg_xl,
     "CompressAI": compressai,
 }
