@@ -65,7 +65,7 @@ def address(store: RunStore) -> Iterator[str]:
     server = subprocess.Popen(command(state, port), stdout=log, stderr=subprocess.STDOUT)
     at = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(120):
+        for _ in range(480):
             assert server.poll() is None, (state / "server.log").read_text()
             try:
                 urllib.request.urlopen(f"{at}/_stcore/health", timeout=2)
