@@ -323,6 +323,12 @@ class MesuConfig(Section):
 MethodName = Literal["braincl", "joint", "finetune", "ewc", "replay", "replay-webp", "icarl", "der", "mygo", "mesu"]
 
 
+OWN_LOSS: tuple[MethodName, ...] = ("ewc", "icarl", "der", "mygo", "mesu")
+"""Methods whose loss is their own: they know no `balance` and no `proximal`."""
+OWN_TRAINING: tuple[MethodName, ...] = ("mygo", "mesu")
+"""Of these, those whose hospitals do not count their samples by class."""
+
+
 class ExperimentConfig(Section):
     """The whole experiment. `state-root` and `data-root` say where, not what, and are not part of it."""
 
@@ -352,6 +358,14 @@ class ExperimentConfig(Section):
             raise ValueError(
                 f"selection-per-class {self.selection.per_class} is above stream-train-per-class "
                 f"{self.stream.train_per_class}: no class has that many scans to select from"
+            )
+        if self.method in OWN_LOSS and (self.sleep.balance != "none" or self.sleep.proximal):
+            raise ValueError(
+                f"method {self.method} has a loss of its own: leave out sleep-balance and sleep-proximal"
+            )
+        if self.method in OWN_TRAINING and self.federation.classifier_rows == "by-class":
+            raise ValueError(
+                f"method {self.method} does not count samples by class: leave out federation-classifier-rows"
             )
         return self
 

@@ -33,6 +33,20 @@ def test_what_is_wrong_is_refused_naming_key_value_and_what_is_allowed(key, valu
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "value"),
+    [
+        ("icarl", "sleep-balance", "loss"),
+        ("ewc", "sleep-proximal", 0.01),
+        ("mesu", "federation-classifier-rows", "by-class"),
+    ],
+)
+def test_a_setting_that_a_method_would_ignore_is_refused(method, key, value):
+    load_experiment("{}", {key: value})
+    with pytest.raises(ConfigError, match=f"method {method} .*: leave out .*{key}"):
+        load_experiment("{}", {"method": method, key: value})
+
+
 def test_unknown_keys_in_a_file_are_refused_in_every_section():
     with pytest.raises(ConfigError, match=r"'sleep-epoch' is 3: unknown key.*'colour' is 'blue'"):
         load_experiment("{sleep: {epoch: 3}, colour: blue}")
