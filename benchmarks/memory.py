@@ -89,10 +89,10 @@ PLAN = {
         *_cells("blood-400", (1, 2, 3), KEY),
         *_cells("blood-400", (1, 2), {"ours, unguided": (0.4,)}),
         *_cells("blood-400", (1,), {"ours, unguided": (0.28,), "ours": (0.6,), "DCT": (0.15,)}),
-        *_cells("blood-400", (1,), {"WebP, stripped": (1, 10, 30), "JPEG, stripped": (5, 15), "JPEG XL": (1,)}),
+        *_cells("blood-400", (1,), {"WebP, stripped": (1, 10, 30), "JPEG, stripped": (15,), "JPEG XL": (1,)}),
         *_cells("blood-400", (1,), {"PCA": (0.3,), "CompressAI": (0.005,), "ours, paper's recipe": (1e-3,)}),
     ],
-    "blood-1000": _cells("blood-1000", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,), "WebP, stripped": (1,)}),
+    "blood-1000": _cells("blood-1000", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,)}),
     "blood64-400": _cells("blood64-400", (1,), {"raw": (0,), "ours": (0.45,), "WebP, stripped": (1,)}),
     "medmnist12-200": _cells(
         "medmnist12-200", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,), "WebP, stripped": (1,)}
