@@ -169,25 +169,6 @@ def leftovers():
 
 @pytest.mark.flower
 @pytest.mark.timeout(280)
-def test_a_real_flwr_run_equals_the_run_without_flower_and_leaves_no_process(tmp_path):
-    from braincl_med.federation.local import run_locally
-
-    config = tiny(tmp_path / "flower", stream_task_count=2)
-    before = {p.pid for p in leftovers()}
-    assert "has learned all 2 tasks" in run_experiment(config, cores_per_hospital=1)
-    assert {p.pid for p in leftovers()} == before
-    run_locally(tiny(tmp_path / "alone", stream_task_count=2))
-    # Ray decides how many threads a hospital has, so the two runs may differ in the last bits of a weight.
-    flower, alone = RunStore(tmp_path / "flower"), RunStore(tmp_path / "alone")
-    assert flower.experiment("tiny").status == "finished"
-    assert (flower.confusions("tiny")[1].sum(-1) == alone.confusions("tiny")[1].sum(-1)).all()
-    assert [(s.phase, s.examples, s.hospitals) for s in flower.steps("tiny")] == [
-        (s.phase, s.examples, s.hospitals) for s in alone.steps("tiny")
-    ]
-
-
-@pytest.mark.flower
-@pytest.mark.timeout(280)
 def test_a_client_that_always_fails_ends_the_real_run_with_status_1_and_one_sentence(tmp_path):
     config = tiny(tmp_path)
     (tmp_path / "tiny.yaml").write_text(config.model_dump_json(by_alias=True))
@@ -263,13 +244,17 @@ def test_a_full_disk_ends_the_run_and_leaves_the_vault_readable(tmp_path):
 
 @pytest.mark.flower
 @pytest.mark.timeout(280)
-def test_a_launcher_killed_mid_run_leaves_nothing_behind_and_resume_finishes(tmp_path):
-    config = tiny(tmp_path, stream_task_count=2)
+def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_flower(tmp_path):
+    from braincl_med.federation.local import run_locally
+
+    state = tmp_path / "flower"
+    state.mkdir()
+    config = tiny(state, stream_task_count=2)
     path = tmp_path / "tiny.yaml"
     path.write_text(config.model_dump_json(by_alias=True))
     before = {p.pid for p in leftovers()}
-    launched = subprocess.Popen([BRAINCL, "run", path, "--state", tmp_path], stdout=subprocess.DEVNULL)
-    log = tmp_path / "logs" / "tiny.log"
+    launched = subprocess.Popen([BRAINCL, "run", path, "--state", state], stdout=subprocess.DEVNULL)
+    log = state / "logs" / "tiny.log"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (log.is_file() and "sleep round 1" in log.read_text()):
         time.sleep(0.5)
@@ -280,6 +265,16 @@ def test_a_launcher_killed_mid_run_leaves_nothing_behind_and_resume_finishes(tmp
     while time.monotonic() < deadline and {p.pid for p in leftovers()} - before:
         time.sleep(0.5)
     assert not {p.pid for p in leftovers()} - before
+
     again = config.model_copy(update={"resume": True})
     # The killed run's server notices at its next step that it is alone; the new run waits for that.
     assert "has learned all 2 tasks" in run_experiment(again, cores_per_hospital=1)
+    assert {p.pid for p in leftovers()} == before
+    run_locally(tiny(tmp_path / "alone", stream_task_count=2))
+    # Ray decides how many threads a hospital has, so the two runs may differ in the last bits of a weight.
+    flower, alone = RunStore(state), RunStore(tmp_path / "alone")
+    assert flower.experiment("tiny").status == "finished"
+    assert (flower.confusions("tiny")[1].sum(-1) == alone.confusions("tiny")[1].sum(-1)).all()
+    assert [(s.phase, s.examples, s.hospitals) for s in flower.steps("tiny")] == [
+        (s.phase, s.examples, s.hospitals) for s in alone.steps("tiny")
+    ]
