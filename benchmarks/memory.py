@@ -267,10 +267,8 @@ def main() -> None:
     chosen = arguments.memories or list(MEMORIES)
     cells = list(dict.fromkeys(cell for name in names for cell in PLAN[name] if cell.memory in chosen))
     paths = {cell: arguments.state / cell.file for cell in cells}
-    for cell in cells:
-        if paths[cell].exists():
-            read(cell, paths[cell])
-    missing = [cell for cell in cells if not arguments.report and not paths[cell].exists()]
+    results = {cell: read(cell, path) for cell, path in paths.items() if path.exists()}
+    missing = [cell for cell in cells if not arguments.report and cell not in results]
     if missing and DATA_VARIABLE not in os.environ:
         parser.error(f"set {DATA_VARIABLE} to the folder of MedMNIST's npz files")
     with ProcessPoolExecutor(arguments.workers, get_context("spawn"), initializer=_one_thread) as pool:
@@ -281,7 +279,7 @@ def main() -> None:
             write_whole(paths[cell], json.dumps(content, indent=1).encode())
             figures = f"{row['total']:.1f} B, {row['psnr']:.1f} dB, accuracy {row['accuracy']:.3f}"
             print(f"{number}/{len(missing)} {cell.file}: {figures}, {row['seconds']:.0f} s", flush=True)
-    results = {cell: read(cell, path) for cell, path in paths.items() if path.exists()}
+            results[cell] = row
     print(table(cells, results))
     if arguments.out is not None:
         for name in names:

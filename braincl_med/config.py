@@ -323,8 +323,8 @@ class MesuConfig(Section):
 MethodName = Literal["braincl", "joint", "finetune", "ewc", "replay", "replay-webp", "icarl", "der", "mygo", "mesu"]
 
 
-OWN_LOSS: tuple[MethodName, ...] = ("ewc", "icarl", "der", "mygo", "mesu")
-"""Methods whose loss is their own: they know no `balance` and no `proximal`."""
+OWN_LOSS: tuple[MethodName, ...] = ("icarl", "der", "mygo", "mesu")
+"""Methods whose loss is not cross-entropy with something added: they know no `balance` and no `proximal`."""
 OWN_TRAINING: tuple[MethodName, ...] = ("mygo", "mesu")
 """Of these, those whose hospitals do not count their samples by class."""
 

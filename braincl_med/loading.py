@@ -68,8 +68,16 @@ def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> lis
     """What decides about results and differs from the `former` settings, each as `key was …, is …`.
 
     Settings that did not exist then have their defaults.
+
+    Raises:
+        ConfigError: the former settings are no longer valid.
     """
-    begun = ExperimentConfig.model_validate(former).as_result_settings()
+    try:
+        begun = ExperimentConfig.model_validate(former).as_result_settings()
+    except ValidationError as error:
+        raise ConfigError(
+            f"'{config.name}' was begun with settings that are refused now: {_explain(error)}"
+        ) from None
     return list(_differences(begun, config.as_result_settings()))
 
 

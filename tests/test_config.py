@@ -5,7 +5,7 @@ import pytest
 
 from braincl_med.config import ExperimentConfig
 from braincl_med.errors import ConfigError
-from braincl_med.loading import flat_keys, load_experiment, packaged_configs
+from braincl_med.loading import changed_settings, flat_keys, load_experiment, packaged_configs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +37,7 @@ def test_what_is_wrong_is_refused_naming_key_value_and_what_is_allowed(key, valu
     ("method", "key", "value"),
     [
         ("icarl", "sleep-balance", "loss"),
-        ("ewc", "sleep-proximal", 0.01),
+        ("der", "sleep-proximal", 0.01),
         ("mesu", "federation-classifier-rows", "by-class"),
     ],
 )
@@ -45,6 +45,10 @@ def test_a_setting_that_a_method_would_ignore_is_refused(method, key, value):
     load_experiment("{}", {key: value})
     with pytest.raises(ConfigError, match=f"method {method} .*: leave out .*{key}"):
         load_experiment("{}", {"method": method, key: value})
+    load_experiment("{}", {"method": "ewc", key: value})
+    with pytest.raises(ConfigError, match="'experiment' was begun with settings that are refused now: method"):
+        section, name = key.split("-", 1)
+        changed_settings({"method": method, section: {name: value}}, ExperimentConfig())
 
 
 def test_unknown_keys_in_a_file_are_refused_in_every_section():

@@ -64,7 +64,7 @@ def results_of(cells: Sequence[Cell], state: Path) -> list[Result]:
             encoded = sum(step.examples for step in store.steps(cell.name) if step.phase == "encode")
         except (FileNotFoundError, BrainclError):
             continue
-        budget = former["exemplars"]["bytes-per-scan"] if cell.rival else None
+        budget = former.get("exemplars", {}).get("bytes-per-scan") if cell.rival else None
         if changed := changed_settings(former, cell.experiment(state, budget)):
             raise ConfigError(
                 f"'{cell.name}' was run with other settings: {'; '.join(changed)}; give another folder with --state"
