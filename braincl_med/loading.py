@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from braincl_med.config import ExperimentConfig, Section, kebab
+from braincl_med.config import ExperimentConfig
 from braincl_med.errors import ConfigError
+from braincl_med.section import Section, kebab
 
 
 def packaged_configs() -> Path:

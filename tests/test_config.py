@@ -46,8 +46,8 @@ def test_a_setting_that_a_method_would_ignore_is_refused(method, key, value):
     with pytest.raises(ConfigError, match=f"method {method} .*: leave out .*{key}"):
         load_experiment("{}", {"method": method, key: value})
     load_experiment("{}", {"method": "ewc", key: value})
+    section, name = key.split("-", 1)
     with pytest.raises(ConfigError, match="'experiment' was begun with settings that are refused now: method"):
-        section, name = key.split("-", 1)
         changed_settings({"method": method, section: {name: value}}, ExperimentConfig())
 
 

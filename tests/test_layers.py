@@ -21,7 +21,18 @@ ALLOWED = {
     "bench": {"federation", "records"},
     "federation": {"vault", "memory", "streams", "cortex", "phases", "methods", "records", "evaluation"},
 }
-FOUNDATION = {"config", "devices", "errors", "files", "loading", "messages", "processes", "seeding"}
+FOUNDATION = {
+    "config",
+    "devices",
+    "errors",
+    "files",
+    "loading",
+    "messages",
+    "method_settings",
+    "processes",
+    "section",
+    "seeding",
+}
 
 
 def imports(path):

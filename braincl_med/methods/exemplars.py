@@ -14,9 +14,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.config import CortexConfig, ExemplarConfig
+from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, Weights, extract_features
 from braincl_med.messages import Order, Report
+from braincl_med.method_settings import ExemplarConfig
 from braincl_med.methods.base import Site
 from braincl_med.methods.kept import Arrays
 from braincl_med.phases.select import Positions, ranked

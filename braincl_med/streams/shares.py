@@ -11,7 +11,7 @@ from braincl_med.seeding import seed_for
 
 Labels = npt.NDArray[np.int64]
 Index = npt.NDArray[np.int64]
-Share = Literal["iid", "dirichlet", "by-class"]
+Share = Literal["iid", "dirichlet", "by-class", "one-class"]
 
 PADDING = -1
 
@@ -36,7 +36,8 @@ def share_of(
             so that they are the same whatever the order of tasks.
         cap: of every class, or of each by its label.
         share: `iid` (a random n-th), `dirichlet` (each class divided in proportions drawn with concentration
-            `alpha`), or `by-class` (each class lies at as few hospitals as possible).
+            `alpha`), `by-class` (each class lies at as few hospitals as possible), or `one-class` (as `iid`, but
+            the last hospital holds scans of one class alone and the others its part of the rest).
 
     Raises:
         ConfigError: `hospital` is not below `hospitals`.
@@ -47,6 +48,8 @@ def share_of(
     if hospitals == 1 or not len(kept):
         return kept
     division = seed_for(seed, share, *sorted(classes.values()))
+    if share == "one-class":
+        return np.sort(kept[_divide_with_one_class(labels[kept], hospitals, hospital, division)])
     return np.sort(kept[_divide(labels[kept], share, alpha, hospitals, hospital, division)])
 
 
@@ -60,6 +63,18 @@ def capped(labels: Labels, classes: Mapping[int, str], cap: int | Mapping[int, i
             held = np.random.default_rng(seed_for(seed, "cap", identity)).choice(held, most, replace=False)
         parts.append(held)
     return np.sort(np.concatenate(parts))
+
+
+def _divide_with_one_class(labels: Labels, hospitals: int, hospital: int, seed: int) -> Index:
+    """Positions of one hospital's scans: of one class its share of all, of the rest its share of all but the last."""
+    of_all = labels == np.random.default_rng(seed).choice(np.unique(labels))
+    parts = [(np.flatnonzero(of_all), hospitals), (np.flatnonzero(~of_all), hospitals - 1)]
+    mine = [
+        held[_divide(labels[held], "iid", 0, sharers, hospital, seed)]
+        for held, sharers in parts
+        if len(held) and hospital < sharers
+    ]
+    return np.concatenate(mine)
 
 
 def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital: int, seed: int) -> Index:

@@ -4,11 +4,12 @@ import torch
 from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
-from braincl_med.config import CortexConfig, MesuConfig, SleepConfig
+from braincl_med.config import CortexConfig, SleepConfig
 from braincl_med.cortex.bayesian import BayesianCortex
 from braincl_med.cortex.cortex import Cortex, predict, scans_to_tensor
 from braincl_med.evaluation.rejection import auroc, histogram
 from braincl_med.federation.local import local_hospitals, run_locally
+from braincl_med.method_settings import MesuConfig
 from braincl_med.methods.mesu import MESU, mutual_information, optimiser, updates
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore

@@ -8,10 +8,11 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from braincl_med.config import CortexConfig, MygoConfig, SleepConfig, WakeConfig
+from braincl_med.config import CortexConfig, SleepConfig, WakeConfig
 from braincl_med.cortex.cortex import Cortex, new_rows, predict
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.method_settings import MygoConfig
 from braincl_med.methods.dreams import Dreamer, Generator, learn_to_dream
 from braincl_med.methods.kept import Kept
 from braincl_med.methods.mygo import distillation, wake_new_rows

@@ -20,7 +20,7 @@ def contents(images: np.ndarray) -> list[bytes]:
     return [scan.tobytes() for scan in images]
 
 
-@pytest.mark.parametrize("share", ["iid", "dirichlet", "by-class"])
+@pytest.mark.parametrize("share", ["iid", "dirichlet", "by-class", "one-class"])
 @pytest.mark.parametrize("order", ["clinical", "shuffled"])
 def test_hospitals_together_hold_each_class_once_up_to_the_cap(share: Any, order: Any) -> None:
     stream = StreamConfig(train_per_class=12, test_per_class=5, share=share, order=order, task_count=3)

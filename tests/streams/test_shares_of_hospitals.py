@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from braincl_med.errors import ConfigError
 from braincl_med.streams.shares import Index, Share, share_of
 
-SHARES: tuple[Share, ...] = ("iid", "dirichlet", "by-class")
+SHARES: tuple[Share, ...] = ("iid", "dirichlet", "by-class", "one-class")
 
 
 def all_shares(
@@ -68,6 +68,16 @@ def test_by_class_more_hospitals_than_classes_share_a_class() -> None:
     labels, named = balanced(2, 20)
     held = all_shares(labels, named, "by-class", 5)
     assert all(len(set(labels[index].tolist())) == 1 for index in held)
+
+
+@pytest.mark.parametrize("hospitals", [2, 4])
+def test_with_one_class_the_last_hospital_alone_is_unlucky(hospitals: int) -> None:
+    *lucky, unlucky = all_shares(*balanced(4, 60), "one-class", hospitals)
+    labels = np.repeat(np.arange(4), 60)
+    assert len(set(labels[unlucky].tolist())) == 1
+    assert len(unlucky) == 60 // hospitals
+    for held in lucky:
+        assert np.bincount(labels[held], minlength=4).min() >= 5
 
 
 def test_a_small_alpha_skews_more_than_a_large_one() -> None:
