@@ -3,7 +3,8 @@
 A hospital keeps no score of a single scan: it sends counts over fixed bins, and histograms of all hospitals add up.
 Scores are larger for more familiar scans: the maximum softmax probability (Hendrycks & Gimpel 2017) and the
 negative energy, log-sum-exp of the logits (Liu et al. 2020). A method that draws its weights adds its certainty,
-minus the mutual information of answer and weights (Houlsby et al. 2011), which is at most log(classes).
+minus the mutual information of answer and weights (Houlsby et al. 2011), which is at most log(classes). One that
+recalls samples adds its `familiarity`, minus the Mahalanobis distance from them (`evaluation.familiarity`).
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ EDGES: dict[str, Figures] = {
     "energy": np.linspace(-10, 40, 501),
     # Draws of a certain network hardly disagree: bins are a tenth wider than the next, down to 1e-8 nats.
     "certainty": np.concatenate([-np.logspace(np.log10(5), -8, 201), [0]]),
+    # Far scans lie hundreds of deviations away: bins are a fortieth wider than the next.
+    "familiarity": np.concatenate([-np.logspace(4, -1, 501), [0]]),
 }
 """Bin edges of each kind of score; values outside fall into the first or last bin."""
 
@@ -28,7 +31,7 @@ UNKNOWN = ("unknown-near", "unknown-far")
 
 
 def scores_of(logits: npt.NDArray[np.floating]) -> dict[str, Figures]:
-    """Both scores of each scan.
+    """Both scores of each scan that follow from its logits.
 
     Args:
         logits: (n, classes).

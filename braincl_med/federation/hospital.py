@@ -1,12 +1,14 @@
 """One hospital: its scans, its vault, and one method a phase. Knows nothing of Flower."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -14,6 +16,7 @@ from braincl_med.config import ExperimentConfig
 from braincl_med.cortex.cortex import Cortex, extract_features
 from braincl_med.errors import BrainclError, VaultError
 from braincl_med.evaluation.continual import Figures
+from braincl_med.evaluation.familiarity import Familiarity
 from braincl_med.evaluation.rejection import histogram, scores_of
 from braincl_med.files import canonical_json, sha256_of
 from braincl_med.memory.coding import FrequencyTables
@@ -21,6 +24,7 @@ from braincl_med.memory.module import fit, recall_error
 from braincl_med.memory.training import Progress
 from braincl_med.messages import Order, Report
 from braincl_med.methods import METHODS
+from braincl_med.methods.base import Answers
 from braincl_med.methods.kept import Kept
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.select import select
@@ -192,11 +196,20 @@ class Hospital:
         cortex = method.network(order.weights, self.config.cortex)
         seen = order.registry.seen(order.task)
         confusion = np.zeros((seen, seen), np.int64)
-        groups: dict[str, list[dict[str, Figures]]] = {}
+        groups: dict[str, list[Mapping[str, Figures]]] = {}
+        familiarity = self.familiarity(order, cortex)
+
+        def answered(images: npt.NDArray[np.uint8]) -> Answers:
+            answers = method.answer(cortex, images, self.config)
+            scores = {**scores_of(answers.logits), **answers.scores}
+            if familiarity is not None:
+                scores["familiarity"] = familiarity.scores(extract_features(cortex, images).numpy())
+            return Answers(answers.logits, scores)
+
         for task in range(len(order.registry.tasks)):
             scans = self.source.scans(order.registry, task, "test")
-            answers = method.answer(cortex, scans.images, self.config)
-            scores = {**scores_of(answers.logits), **answers.scores}
+            answers = answered(scans.images)
+            scores = answers.scores
             if task > order.task:
                 groups.setdefault("unknown-near", []).append(scores)
                 continue
@@ -214,8 +227,7 @@ class Hospital:
                 # Nobody asked for the default set, so its absence only leaves its figures out.
                 log.info("%s: no far unknown scans: %s", self.name, error)
                 continue
-            answers = method.answer(cortex, images, self.config)
-            groups.setdefault("unknown-far", []).append({**scores_of(answers.logits), **answers.scores})
+            groups.setdefault("unknown-far", []).append(answered(images).scores)
         histograms: dict[str, dict[str, list[int]]] = {}
         for group, parts in groups.items():
             for kind in parts[0]:
@@ -224,6 +236,19 @@ class Hospital:
         storage = {**self.vault.sizes(), **self.kept.sizes(), **method.extra_bytes(order.weights)}
         figures = {"confusion": confusion.tolist(), "scores": histograms, "storage": storage}
         return Report(self.name, examples=int(confusion.sum()), figures=figures)
+
+    def familiarity(self, order: Order, cortex: Cortex) -> Familiarity | None:
+        """Where the features of this hospital's recalled samples lie; None for a method or hospital without any.
+
+        Raw training scans would do as well, but are not there any more when a network is in use.
+        """
+        method = METHODS[self.config.method]
+        if not method.recalls:
+            return None
+        samples = method.samples(self, order.registry, order.task)
+        if not len(samples):
+            return None
+        return Familiarity.of(extract_features(cortex, samples.images).numpy(), samples.labels)
 
     @property
     def kept(self) -> Kept:

@@ -249,7 +249,7 @@ class RunStore:
             after_task: the task just learned.
             hospital: who evaluated.
             confusion: (classes, classes) counts, rows true, columns predicted.
-            scores: histogram counts by kind of score (`max-softmax`, `energy`) and kind of scans
+            scores: histogram counts by kind of score (a key of `evaluation.rejection.EDGES`) and kind of scans
                 (`known-correct`, `known-wrong`, `unknown-near`, `unknown-far`).
             storage: amounts at rest by item: bytes, and `records` for the number of samples.
         """

@@ -63,7 +63,7 @@ class RejectionRow:
 
     Attributes:
         after_task: the number of the task just learned.
-        score: the kind of score, `max-softmax` or `energy`.
+        score: the kind of score, a key of `evaluation.rejection.EDGES`.
         near: against scans of diagnoses that are still to be learned; after the last task there are none.
         far: against scans of other examinations altogether.
     """

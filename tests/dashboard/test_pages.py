@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from apps.dashboard.frame import plain
 from apps.dashboard.launch import command
-from braincl_med.evaluation.rejection import histogram
+from braincl_med.evaluation.rejection import EDGES
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, size
@@ -178,7 +178,7 @@ def test_the_threshold_decides_what_is_answered(open_page: OpenPage, tmp_path: P
     app = open_page("unknown", "memories")
     at_first = metrics(app)
     assert float(at_first["Known scans answered"].removesuffix(" %")) >= 95
-    low, *_, high = (histogram("energy", np.array([float(o)])).argmax() for o in app.select_slider[0].options)
+    low, *_, high = (np.abs(EDGES["familiarity"] - float(o)).argmin() for o in app.select_slider[0].options)
     app.select_slider[0].set_value(int(low)).run()
     assert metrics(app)["Known scans answered"] == "100.0 %"
     assert metrics(app)["Far ones set aside"] == "0.0 %"
@@ -192,7 +192,7 @@ def test_unknown_scans_after_every_task(open_page: OpenPage, tmp_path: Path) -> 
     build_example(tmp_path)
     app = open_page("unknown", "memories")
     for task in range(3):
-        for score in ("energy", "max-softmax"):
+        for score in ("familiarity", "energy", "max-softmax"):
             app.main.selectbox[0].set_value(task)
             app.main.selectbox[1].set_value(score).run()
             assert not app.exception, (task, score)

@@ -57,6 +57,13 @@ def test_bins_are_fine_enough(kind: str, margin: int) -> None:
     assert auroc(*(histogram(kind, v) for v in values)) == pytest.approx(exact, abs=0.002)
 
 
+def test_bins_of_familiarity_are_fine_enough() -> None:
+    rng = np.random.default_rng(0)
+    known, unknown = -rng.normal(22, 4, 4000).clip(1), -rng.normal(30, 6, 4000).clip(1)
+    exact = roc_auc_score(np.repeat([1, 0], 4000), np.concatenate([known, unknown]))
+    assert auroc(histogram("familiarity", known), histogram("familiarity", unknown)) == pytest.approx(exact, abs=2e-3)
+
+
 def test_scores_agree_with_pytorch_ood() -> None:
     logits = np.random.default_rng(1).normal(0, 6, (200, 9))
     found = scores_of(logits)

@@ -144,6 +144,28 @@ def test_missing_unknown_scans_matter_only_when_they_were_asked_for(tmp_path, as
         assert set(report.figures["scores"]["energy"]) == {"known-correct", "known-wrong"}
 
 
+def test_familiarity_is_measured_from_the_vault_and_not_from_raw_scans(tmp_path):
+    config = tiny(tmp_path, stream_unknown="phantom-fundus")
+    hospital = local_hospitals(config)[0]
+    assert not hospital.answer(order(config, "encode")).failure
+    read = []
+    scans = type(hospital.source).scans
+
+    class Watched(type(hospital.source)):
+        def scans(self, registry, task, split):
+            read.append(split)
+            return scans(self, registry, task, split)
+
+    source = hospital.source
+    object.__setattr__(hospital, "source", Watched(**vars(source)))
+    weights = Cortex(3, config.cortex).weights()
+    scores = hospital.answer(order(config, "evaluate", weights=weights)).figures["scores"]
+    assert scores["familiarity"].keys() == scores["energy"].keys() > {"unknown-near", "unknown-far"}
+    for group, counts in scores["energy"].items():
+        assert sum(scores["familiarity"][group]) == sum(counts), group
+    assert set(read) == {"test"}
+
+
 @pytest.mark.parametrize("text", ["x", "{}"])
 def test_messages_survive_the_round_trip_and_nothing_else_does(text, tmp_path):
     sent = order(tiny(tmp_path), "encode")

@@ -71,8 +71,9 @@ def scores_after(task: int, confusion: np.ndarray, rng: np.random.Generator) -> 
     }
     if task + 1 < len(TASKS):
         groups["unknown-near"] = (80, 5.0, 0.72)
-    scores: dict[str, dict[str, list[int]]] = {"energy": {}, "max-softmax": {}}
+    scores: dict[str, dict[str, list[int]]] = {"familiarity": {}, "energy": {}, "max-softmax": {}}
     for group, (scans, energy, softmax) in groups.items():
+        scores["familiarity"][group] = histogram("familiarity", -rng.normal(60 - 4 * energy, 6, scans)).tolist()
         scores["energy"][group] = histogram("energy", rng.normal(energy, 1.8, scans)).tolist()
         spread = rng.beta(20 * softmax, 20 * (1 - softmax), scans)
         scores["max-softmax"][group] = histogram("max-softmax", spread).tolist()

@@ -11,6 +11,7 @@ from braincl_med.evaluation.rejection import EDGES, KNOWN, answering, threshold_
 from braincl_med.records.table import percent
 
 SCORES = {
+    "familiarity": "likeness to the memory's recalls (Mahalanobis distance)",
     "energy": "energy (log-sum-exp)",
     "max-softmax": "highest probability (softmax)",
     "certainty": "agreement of the network's draws (MESU)",
@@ -25,6 +26,7 @@ BARS = 30
 TICKS = {
     "energy": [float(n) for n in range(-10, 41)],
     "max-softmax": [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999],
+    "familiarity": [-1e4, -1e3, -300.0, -100.0, -50.0, -30.0, -20.0, -10.0, -5.0, -2.0, -1.0, 0.0],
     "certainty": [-1.0, -0.1, -0.01, -0.001, -1e-4, -1e-5, -1e-6, -1e-7, 0.0],
 }
 
@@ -77,7 +79,7 @@ measured = [task for task, scores in enumerate(record.scores) if scores]
 if not measured:
     frame.sentence("This experiment recorded no confidence scores.")
 
-kinds = sorted({score for task in measured for score in record.scores[task]} & EDGES.keys())
+kinds = [kind for kind in SCORES if any(kind in record.scores[task] for task in measured)]
 near = [t for t in measured if any(record.scores[t][s].get("unknown-near") is not None for s in record.scores[t])]
 left, right = st.columns(2)
 task = left.selectbox(
