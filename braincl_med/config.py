@@ -28,7 +28,9 @@ class StreamConfig(Section):
     """Which scans become which tasks, and how the hospitals share them.
 
     With `imbalance` above 1 the commonest class has `train-per-class` scans and the rarest as many divided by it, the
-    others a geometric series between them, in an order drawn by the seed.
+    others a geometric series between them, in an order drawn by the seed. `share` says how a task's scans are divided
+    (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few
+    hospitals as possible, or evenly but for a last hospital with scans of one class alone.
     """
 
     name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
