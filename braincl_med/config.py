@@ -192,7 +192,8 @@ class SleepConfig(Section):
 
     For classes of different sizes: `balance: loss` weights a class's samples by one over their number, `logits` adds
     the logarithm of each class's share to the logits in training (Menon et al. 2021), both as this hospital has them.
-    `proximal` is FedProx's μ (Li et al. 2020).
+    `proximal` is FedProx's μ (Li et al. 2020). `classifier: discriminant` solves the classifier after the last round
+    from moments of all hospitals' features, for which skewed classes are none (`phases.discriminant`).
     """
 
     enabled: bool = True
@@ -208,6 +209,7 @@ class SleepConfig(Section):
     dithering: float = Field(default=0, ge=0, le=0.5)
     balance: Literal["none", "loss", "logits"] = "none"
     proximal: float = Field(default=0, ge=0)
+    classifier: Literal["trained", "discriminant"] = "trained"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -223,6 +225,8 @@ OWN_LOSS: tuple[MethodName, ...] = ("icarl", "der", "mygo", "mesu")
 """Methods whose loss is not cross-entropy with something added: they know no `balance` and no `proximal`."""
 OWN_TRAINING: tuple[MethodName, ...] = ("mygo", "mesu")
 """Of these, those whose hospitals do not count their samples by class."""
+ALL_CLASSES: tuple[MethodName, ...] = ("braincl", "joint", "replay", "replay-webp")
+"""Methods with a linear classifier that train the whole network on samples of all classes."""
 
 
 class ExperimentConfig(Section):
@@ -262,6 +266,15 @@ class ExperimentConfig(Section):
         if self.method in OWN_TRAINING and self.federation.classifier_rows == "by-class":
             raise ValueError(
                 f"method {self.method} does not count samples by class: leave out federation-classifier-rows"
+            )
+        if self.sleep.classifier == "discriminant" and self.method not in ALL_CLASSES:
+            raise ValueError(
+                f"method {self.method} has no linear classifier with samples of all classes: "
+                "leave out sleep-classifier"
+            )
+        if self.sleep.classifier == "discriminant" and self.method == "braincl" and not self.sleep.enabled:
+            raise ValueError(
+                "sleep-classifier 'discriminant' follows sleep: leave it out where sleep-enabled is false"
             )
         return self
 

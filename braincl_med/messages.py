@@ -7,10 +7,10 @@ from typing import Any
 from braincl_med.cortex.cortex import Weights
 from braincl_med.streams.tasks import Registry
 
-SHARED_PHASES = ("encode", "wake", "select", "sleep", "train", "calibrate", "evaluate")
+SHARED_PHASES = ("encode", "wake", "select", "sleep", "train", "calibrate", "discriminate", "evaluate")
 """The phases that every hospital knows; a method may bring others."""
 PHASES_WITHOUT_UPDATE = frozenset({"encode", "select", "dream", "remember", "evaluate"})
-"""All other phases answer with the tensors of the shared network that they changed."""
+"""All other phases answer with the tensors of the shared network that they changed, `discriminate` with moments."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,18 @@ def test_a_setting_that_a_method_would_ignore_is_refused(method, key, value):
         changed_settings({"method": method, section: {name: value}}, ExperimentConfig())
 
 
+@pytest.mark.parametrize("method", ["finetune", "ewc", "icarl", "der", "mygo", "mesu"])
+def test_a_solved_classifier_needs_samples_of_all_classes(method):
+    load_experiment("{method: replay}", {"sleep-classifier": "discriminant"})
+    with pytest.raises(ConfigError, match=f"method {method} .*: leave out sleep-classifier"):
+        load_experiment("{}", {"method": method, "sleep-classifier": "discriminant"})
+
+
+def test_a_classifier_is_not_solved_without_sleep():
+    with pytest.raises(ConfigError, match="'discriminant' follows sleep"):
+        load_experiment("{}", {"sleep-enabled": False, "sleep-classifier": "discriminant"})
+
+
 def test_unknown_keys_in_a_file_are_refused_in_every_section():
     with pytest.raises(ConfigError, match=r"'sleep-epoch' is 3: unknown key.*'colour' is 'blue'"):
         load_experiment("{sleep: {epoch: 3}, colour: blue}")

@@ -25,6 +25,7 @@ from braincl_med.files import locked
 from braincl_med.loading import changed_settings
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report, size_of
 from braincl_med.methods import METHODS
+from braincl_med.phases.discriminant import discriminant, no_moments
 from braincl_med.records.store import RunStore, Step
 from braincl_med.seeding import seed_everything, seed_for
 from braincl_med.streams.describe import describe
@@ -140,7 +141,7 @@ class Coordinator:
         if changed:
             if not any(r.examples for r in reports):
                 raise FederationError(f"{order}: no hospital has any example of it")
-            weights = self._joined(reports, weights, velocity if number else {})
+            weights = self._joined(phase, reports, weights, velocity if number else {})
         if phase == "evaluate":
             for report in reports:
                 figures = report.figures
@@ -181,9 +182,11 @@ class Coordinator:
         folder = folder_of(self.config.state_folder, self.config.name)
         return save_checkpoint(folder, checkpoint, weights if first or changed else None), weights
 
-    def _joined(self, reports: Sequence[Report], weights: Weights, velocity: Weights) -> Weights:
+    def _joined(self, phase: str, reports: Sequence[Report], weights: Weights, velocity: Weights) -> Weights:
         """The shared network after a round; with momentum its velocity beside it, so that a checkpoint has both."""
         federation = self.config.federation
+        if phase == "discriminate":
+            return {**weights, **discriminant(average(reports, {}), weights)}
         averaged = average(reports, weights)
         if federation.classifier_rows == "by-class":
             averaged = average_rows_by_class(reports, averaged)
@@ -214,7 +217,8 @@ class Coordinator:
         for report in answers:
             reason = report.failure
             if not reason and order.phase not in PHASES_WITHOUT_UPDATE and report.examples:
-                reason = objection(report.weights, order.weights) or ""
+                expected = no_moments(order.weights) if order.phase == "discriminate" else order.weights
+                reason = objection(report.weights, expected) or ""
             if reason:
                 missing[report.hospital] = reason
             else:

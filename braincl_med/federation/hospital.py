@@ -26,6 +26,7 @@ from braincl_med.messages import Order, Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Answers
 from braincl_med.methods.kept import Kept
+from braincl_med.phases.discriminant import moments
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.select import select
 from braincl_med.phases.sleep import calibrate, sleep
@@ -67,6 +68,7 @@ class Hospital:
             "sleep": self.sleep,
             "train": self.sleep,
             "calibrate": self.calibrate,
+            "discriminate": self.discriminate,
             "evaluate": self.evaluate,
         }
         own = METHODS[self.config.method].phases
@@ -189,6 +191,16 @@ class Hospital:
         calibrate(cortex, samples, CALIBRATION_BATCH)
         changed = {n: t for n, t in cortex.trainable().items() if "running_" in n or "num_batches_tracked" in n}
         return Report(self.name, len(samples), weights=changed)
+
+    def discriminate(self, order: Order) -> Report:
+        """Tell the moments of the shared network's features over this hospital's samples of all tasks."""
+        method = METHODS[self.config.method]
+        samples = method.samples(self, order.registry, order.task)
+        if not len(samples):
+            return Report(self.name)
+        features = extract_features(method.network(order.weights, self.config.cortex), samples.images)
+        told = moments(features, torch.from_numpy(samples.labels), order.registry.seen(order.task))
+        return Report(self.name, len(samples), weights=told)
 
     def evaluate(self, order: Order) -> Report:
         """Count this hospital's raw test scans by true and predicted class, and their confidence scores."""

@@ -1,7 +1,8 @@
 """What a method of continual learning is to the federation, and what it may ask of a hospital.
 
 A method is a schedule of phases for every task. A phase is a function of a `Site` and an `Order`; the hospital knows
-those that methods share (train, calibrate, evaluate, and BrainCL's own), a method brings those that it has alone.
+those that methods share (train, calibrate, discriminate, evaluate, and BrainCL's own), a method brings those that it
+has alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -118,10 +119,12 @@ class Method:
 def training_rounds(config: ExperimentConfig, phase: str) -> Steps:
     """The rounds of `phase`, which trains the whole network, and what must follow them.
 
-    Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged.
+    Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged. A
+    classifier that is solved follows from the features of the network as it then is.
     """
     calibrate = (("calibrate", 0),) if config.cortex.norm == "batch" else ()
-    return (*((phase, r) for r in range(config.sleep.rounds)), *calibrate)
+    discriminate = (("discriminate", 0),) if config.sleep.classifier == "discriminant" else ()
+    return (*((phase, r) for r in range(config.sleep.rounds)), *calibrate, *discriminate)
 
 
 def train_and_evaluate(config: ExperimentConfig) -> Steps:
