@@ -45,6 +45,9 @@ def main() -> None:
 
 
 def _load(config: str, override: list[str] | None, state: Path | None) -> ExperimentConfig:
+    for item in override or []:
+        if not item.partition("=")[2]:
+            raise ConfigError(f"'{item}' sets nothing: give -c key=value")
     pairs = dict(item.partition("=")[::2] for item in override or [])
     if state is not None:
         pairs["state-root"] = str(state.resolve())
@@ -63,7 +66,8 @@ def run(
     """Run an experiment over simulated hospitals, from wherever it stands to its end."""
     from braincl_med.launcher import forget_experiment, run_experiment
 
-    experiment = _load(config, override, state).model_copy(update={"resume": resume})
+    experiment = _load(config, override, state)
+    experiment = experiment.model_copy(update={"resume": resume or experiment.resume})
     if fresh:
         forget_experiment(experiment)
     typer.echo(run_experiment(experiment, cores))

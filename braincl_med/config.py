@@ -1,5 +1,6 @@
 """One experiment's configuration: every setting, its default and its limits, said once.
 
+Those of the methods to compare with are in `braincl_med.method_settings`.
 An experiment is a YAML file with kebab-case keys in sections, read by `braincl_med.loading`.
 """
 
@@ -28,9 +29,9 @@ class StreamConfig(Section):
     """Which scans become which tasks, and how the hospitals share them.
 
     With `imbalance` above 1 the commonest class has `train-per-class` scans and the rarest as many divided by it, the
-    others a geometric series between them, in an order drawn by the seed. `share` says how a task's scans are divided
-    (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few
-    hospitals as possible, or evenly but for a last hospital with scans of one class alone.
+    others a geometric series between them, in an order drawn by the seed. `share` says how each task's scans are
+    divided (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few hospitals as can be,
+    or evenly but for the last hospital, which has scans of one class of the task alone.
     """
 
     name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
@@ -109,9 +110,10 @@ class MemoryConfig(Section):
     the coarsest that costs 0.1 dB), in pixels in [0, 1].
     Of at most `components` principal components those are kept along which scans vary by more than `least-deviation`
     steps. What is kept follows the metric of a guide, trained for at most `guide-steps`, at a share of `guidance`,
-    for the rest the squared error. With `components` the separation network is their inverse and `preset`,
-    `hidden-channels`, `quantisation`, `lambda` and `patience` have no effect; without, `step`, `least-deviation`,
-    `guidance` and `refining-channels` have none.
+    for the rest the squared error. With `components` the separation network is their inverse, and `preset`,
+    `hidden-channels`, `quantisation`, `lambda`, `entropy-learning-rate` and `patience` have no effect; `epochs`,
+    `batch-size`, `learning-rate` and `gradient-norm` have one only with `refining-channels`. Without, `step`,
+    `least-deviation`, `guidance`, `guide-steps` and `refining-channels` have none.
     """
 
     recipe: Literal["default", "paper"] = "default"

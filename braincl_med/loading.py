@@ -51,10 +51,10 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
     settings = _read_mapping(source)
     known = flat_keys()
     for key, value in (overrides or {}).items():
-        if value == "":
-            continue
         if key not in known:
             raise ConfigError(f"unknown key '{key}'; {_nearest(key, known)}")
+        if value == "":
+            continue
         place = settings
         for part in known[key][:-1]:
             place = place.setdefault(part, {})

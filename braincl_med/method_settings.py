@@ -1,4 +1,4 @@
-"""Settings of the methods that BrainCL is compared with: sections of `braincl_med.config`, apart for their number."""
+"""Settings of the methods that BrainCL is compared with: sections that `braincl_med.config` puts together."""
 
 from typing import Literal
 

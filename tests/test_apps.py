@@ -190,6 +190,7 @@ def test_a_wrong_key_a_truncated_file_and_a_missing_experiment_are_one_sentence_
     (data / "breastmnist.npz").write_bytes(b"PK\x03\x04 cut short")
     for arguments, reason in (
         ([*QUICK, "sleep-epoch=3"], "unknown key 'sleep-epoch'"),
+        ([*QUICK, "sleep-epochs"], "'sleep-epochs' sets nothing"),
         (["run", "nowhere"], "no experiment 'nowhere'"),
         (
             [

@@ -63,6 +63,11 @@ def test_a_classifier_is_not_solved_without_sleep():
         load_experiment("{}", {"sleep-enabled": False, "sleep-classifier": "discriminant"})
 
 
+def test_an_unknown_key_is_refused_though_it_sets_nothing():
+    with pytest.raises(ConfigError, match="unknown key 'slep-epochs'"):
+        load_experiment("{}", {"slep-epochs": ""})
+
+
 def test_unknown_keys_in_a_file_are_refused_in_every_section():
     with pytest.raises(ConfigError, match=r"'sleep-epoch' is 3: unknown key.*'colour' is 'blue'"):
         load_experiment("{sleep: {epoch: 3}, colour: blue}")

@@ -146,9 +146,13 @@ def extract_features(cortex: Cortex, images: npt.NDArray[np.uint8]) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, cortex.classifier.in_features)
 
 
-def predict(cortex: Cortex, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(n, classes) logits of scans (n, h, w, 3), statistics frozen, in batches."""
-    features = extract_features(cortex, images)
+def classify(cortex: Cortex, features: Tensor) -> npt.NDArray[np.float32]:
+    """(n, classes) logits of features (n, d)."""
     with evaluating(cortex):
         logits: npt.NDArray[np.float32] = cortex.classifier(features.to(cortex.device)).cpu().numpy()
     return logits
+
+
+def predict(cortex: Cortex, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(n, classes) logits of scans (n, h, w, 3), statistics frozen, in batches."""
+    return classify(cortex, extract_features(cortex, images))

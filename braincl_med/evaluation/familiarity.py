@@ -19,7 +19,7 @@ LEAST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class Familiarity:
-    """Gaussians of the known classes in feature space, with one covariance for all.
+    """Gaussians of the classes that one hospital remembers, in feature space, with one covariance for all.
 
     Attributes:
         means: (classes, d) of the features of each class.

@@ -214,8 +214,8 @@ class Hospital:
         def answered(images: npt.NDArray[np.uint8]) -> Answers:
             answers = method.answer(cortex, images, self.config)
             scores = {**scores_of(answers.logits), **answers.scores}
-            if familiarity is not None:
-                scores["familiarity"] = familiarity.scores(extract_features(cortex, images).numpy())
+            if familiarity is not None and answers.features is not None:
+                scores["familiarity"] = familiarity.scores(answers.features)
             return Answers(answers.logits, scores)
 
         for task in range(len(order.registry.tasks)):
@@ -252,7 +252,7 @@ class Hospital:
     def familiarity(self, order: Order, cortex: Cortex) -> Familiarity | None:
         """Where the features of this hospital's recalled samples lie; None for a method or hospital without any.
 
-        Raw training scans would do as well, but are not there any more when a network is in use.
+        Raw training scans are not used: BrainCL has none left once a task is encoded.
         """
         method = METHODS[self.config.method]
         if not method.recalls:

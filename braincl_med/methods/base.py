@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from braincl_med.config import CortexConfig, ExperimentConfig
-from braincl_med.cortex.cortex import Cortex, Weights, predict
+from braincl_med.cortex.cortex import Cortex, Weights, classify, extract_features
 from braincl_med.messages import Order, Report
 from braincl_med.methods.kept import Kept
 from braincl_med.phases.sleep import Objective
@@ -59,10 +59,12 @@ class Answers:
     Attributes:
         logits: (n, classes).
         scores: further confidence scores (n,) by kind, each a key of `evaluation.rejection.EDGES`.
+        features: (n, d), where the method's answers follow from features of one network.
     """
 
     logits: npt.NDArray[np.float32]
     scores: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    features: npt.NDArray[np.float32] | None = None
 
 
 def grow(weights: Weights, config: CortexConfig, classes: int, kind: type[Cortex] = Cortex) -> Weights:
@@ -74,7 +76,8 @@ def grow(weights: Weights, config: CortexConfig, classes: int, kind: type[Cortex
 
 def answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
     """The classifier's logits of scans (n, height, width, 3)."""
-    return Answers(predict(cortex, images))
+    features = extract_features(cortex, images)
+    return Answers(classify(cortex, features), features=features.numpy())
 
 
 def no_extra_bytes(weights: Weights) -> dict[str, int]:

@@ -36,8 +36,8 @@ def share_of(
             so that they are the same whatever the order of tasks.
         cap: of every class, or of each by its label.
         share: `iid` (a random n-th), `dirichlet` (each class divided in proportions drawn with concentration
-            `alpha`), `by-class` (each class lies at as few hospitals as possible), or `one-class` (as `iid`, but
-            the last hospital holds scans of one class alone and the others its part of the rest).
+            `alpha`), `by-class` (each class lies at as few hospitals as possible), or `one-class` (the last
+            hospital holds an n-th of one class, drawn by the seed, and the others share all other scans evenly).
 
     Raises:
         ConfigError: `hospital` is not below `hospitals`.
@@ -66,13 +66,13 @@ def capped(labels: Labels, classes: Mapping[int, str], cap: int | Mapping[int, i
 
 
 def _divide_with_one_class(labels: Labels, hospitals: int, hospital: int, seed: int) -> Index:
-    """Positions of one hospital's scans: of one class its share of all, of the rest its share of all but the last."""
-    of_all = labels == np.random.default_rng(seed).choice(np.unique(labels))
-    parts = [(np.flatnonzero(of_all), hospitals), (np.flatnonzero(~of_all), hospitals - 1)]
+    """Positions of one hospital's scans: one class is shared by all hospitals, the others by all but the last."""
+    common = labels == np.random.default_rng(seed).choice(np.unique(labels))
+    parts = [(np.flatnonzero(common), hospitals), (np.flatnonzero(~common), hospitals - 1)]
     mine = [
-        held[_divide(labels[held], "iid", 0, sharers, hospital, seed)]
-        for held, sharers in parts
-        if len(held) and hospital < sharers
+        held[_divide(labels[held], "iid", 0, holders, hospital, seed)]
+        for held, holders in parts
+        if len(held) and hospital < holders
     ]
     return np.concatenate(mine)
 

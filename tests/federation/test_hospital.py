@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from braincl_med.privacy.search import raw_scan_findings
 from braincl_med.records.store import RunStore
 from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import build_registry
+from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 
@@ -149,21 +152,31 @@ def test_familiarity_is_measured_from_the_vault_and_not_from_raw_scans(tmp_path)
     hospital = local_hospitals(config)[0]
     assert not hospital.answer(order(config, "encode")).failure
     read = []
-    scans = type(hospital.source).scans
 
-    class Watched(type(hospital.source)):
+    class Watched(ScanSource):
         def scans(self, registry, task, split):
             read.append(split)
-            return scans(self, registry, task, split)
+            return super().scans(registry, task, split)
 
-    source = hospital.source
-    object.__setattr__(hospital, "source", Watched(**vars(source)))
-    weights = Cortex(3, config.cortex).weights()
-    scores = hospital.answer(order(config, "evaluate", weights=weights)).figures["scores"]
+    scores = evaluated(replace(hospital, source=Watched(**vars(hospital.source))), config)
+    assert set(read) == {"test"}
     assert scores["familiarity"].keys() == scores["energy"].keys() > {"unknown-near", "unknown-far"}
     for group, counts in scores["energy"].items():
         assert sum(scores["familiarity"][group]) == sum(counts), group
-    assert set(read) == {"test"}
+
+
+@pytest.mark.parametrize(("method", "encoded"), [("braincl", False), ("joint", True)])
+def test_without_recalled_samples_there_is_no_familiarity(tmp_path, method, encoded):
+    config = tiny(tmp_path, method=method)
+    hospital = local_hospitals(config)[0]
+    if encoded:
+        assert not hospital.answer(order(config, "encode")).failure
+    assert "familiarity" not in evaluated(hospital, config)
+
+
+def evaluated(hospital, config):
+    weights = Cortex(3, config.cortex).weights()
+    return hospital.answer(order(config, "evaluate", weights=weights)).figures["scores"]
 
 
 @pytest.mark.parametrize("text", ["x", "{}"])

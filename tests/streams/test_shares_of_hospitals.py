@@ -76,8 +76,15 @@ def test_with_one_class_the_last_hospital_alone_is_unlucky(hospitals: int) -> No
     labels = np.repeat(np.arange(4), 60)
     assert len(set(labels[unlucky].tolist())) == 1
     assert len(unlucky) == 60 // hospitals
+    others = labels[np.concatenate(lucky)]
+    assert np.bincount(others).tolist().count(60) == 3
+    assert max(map(len, lucky)) - min(map(len, lucky)) <= 2
     for held in lucky:
-        assert np.bincount(labels[held], minlength=4).min() >= 5
+        assert len(set(labels[held].tolist())) == 4
+
+
+def test_a_task_of_one_class_is_shared_evenly_by_all() -> None:
+    assert [len(held) for held in all_shares(*balanced(1, 60), "one-class", 4)] == [15, 15, 15, 15]
 
 
 def test_a_small_alpha_skews_more_than_a_large_one() -> None:

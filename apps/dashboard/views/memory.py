@@ -11,7 +11,12 @@ ITEMS = {
     "completion": "networks that recall them",
     "tables": "tables of the coder",
     "index": "index and labels",
-    "raw-exemplars": "raw scans",
+    "exemplars": "raw scans",
+    "webp": "scans as WebP files",
+    "fisher": "importances of weights",
+    "generator": "generators of dreams",
+    "deviations": "deviations of weights",
+    "backbones": "backbones of former tasks",
 }
 PHASES = {
     "encode": "encode: fit the memory, code the scans",
@@ -19,6 +24,14 @@ PHASES = {
     "select": "select: choose what to keep",
     "sleep": "sleep: train on all memories",
     "train": "train: on raw scans",
+    "calibrate": "calibrate: take statistics anew",
+    "discriminate": "discriminate: solve the classifier",
+    "remember": "remember: keep something of the task",
+    "rebalance": "rebalance: train the classifier evenly",
+    "prototypes": "prototypes: pool class means",
+    "dream": "dream: train a generator",
+    "head": "head: learn the new diagnoses",
+    "consolidate": "consolidate: train on dreams",
     "evaluate": "evaluate: test scans are counted",
 }
 MIB = 1024**2

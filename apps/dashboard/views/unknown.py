@@ -71,7 +71,8 @@ def figures(record: data.Record, score: str) -> pd.DataFrame:
 frame.begin(
     "Unknown scans",
     "A network answers every scan with a diagnosis it has learned, even if it shows something else. Instead it can "
-    "set aside scans of which it is not confident. This page shows how well its confidence tells the two apart.",
+    "set aside scans that are unlike what a hospital remembers, or of which it is not confident. This page shows how "
+    "well each such score tells known from unknown.",
 )
 record = frame.chosen()
 frame.need_evaluation(record)
@@ -91,9 +92,9 @@ task = left.selectbox(
     help="Near unknown scans are those of diagnoses still to be learned. After the last group there are none left.",
 )
 score = right.selectbox(
-    "Measure of confidence",
+    "Score",
     [k for k in kinds if k in record.scores[task]],
-    format_func=lambda kind: SCORES.get(kind, kind),
+    format_func=SCORES.__getitem__,
     help="All are larger for scans that look familiar.",
 )
 if score is None:
@@ -107,7 +108,7 @@ if not np.sum(total):
 occupied = np.flatnonzero(total)
 first, last = int(occupied[0]), int(occupied[-1]) + 1
 threshold = st.select_slider(
-    "Answer only scans whose confidence is at least",
+    "Answer only scans whose score is at least",
     options=range(first, last + 1),
     value=threshold_at(known) if known.sum() else first,
     format_func=lambda number: f"{edges[number]:.8g}",
@@ -136,7 +137,7 @@ st.altair_chart(
         shares(groups, first, last),
         threshold,
         ticks(score, first, last),
-        "Confidence: less familiar ← → more familiar",
+        "Less familiar ← → more familiar",
     ),
     width="stretch",
 )
@@ -144,7 +145,7 @@ st.caption("Each curve is one group of scans; scans left of the threshold are se
 
 st.subheader("How well known and unknown are told apart")
 st.markdown(
-    "- **AUROC** is the chance that a known scan gets more confidence than an unknown one: 100 % is perfect, "
+    "- **AUROC** is the chance that a known scan gets a higher score than an unknown one: 100 % is perfect, "
     "50 % is guessing.\n"
     "- **Let through at 95 %** (FPR@95) is the share of unknown scans that are still answered when 95 % of the known "
     "scans are: 0 % is perfect."
