@@ -161,8 +161,8 @@ class CortexConfig(Section):
 class WakeConfig(Section):
     """Training of the classifier on recalled scans of the new task, the backbone frozen (eq. 4).
 
-    With `rows: all` the new classes compete with all others, of which there is no sample; with `new`, among
-    themselves, and the old rows stay as they are.
+    With `rows: new` the new classes compete among themselves and the old rows stay as they are, so that a single new
+    class has nothing to learn; with `all`, as in the paper, also with all others, of which there is no sample.
     """
 
     enabled: bool = True
@@ -173,7 +173,7 @@ class WakeConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
     new_rows: Literal["kaiming", "class-mean"] = "kaiming"
-    rows: Literal["all", "new"] = "all"
+    rows: Literal["new", "all"] = "new"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
