@@ -45,10 +45,10 @@ def main() -> None:
 
 
 def _load(config: str, override: list[str] | None, state: Path | None) -> ExperimentConfig:
-    for item in override or []:
-        if not item.partition("=")[2]:
-            raise ConfigError(f"'{item}' sets nothing: give -c key=value")
     pairs = dict(item.partition("=")[::2] for item in override or [])
+    for key, value in pairs.items():
+        if not value:
+            raise ConfigError(f"'{key}' sets nothing: give -c {key}=value")
     if state is not None:
         pairs["state-root"] = str(state.resolve())
     return load_experiment(config, pairs)

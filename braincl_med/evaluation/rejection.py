@@ -4,7 +4,7 @@ A hospital keeps no score of a single scan: it sends counts over fixed bins, and
 Scores are larger for more familiar scans: the maximum softmax probability (Hendrycks & Gimpel 2017) and the
 negative energy, log-sum-exp of the logits (Liu et al. 2020). A method that draws its weights adds its certainty,
 minus the mutual information of answer and weights (Houlsby et al. 2011), which is at most log(classes). One that
-recalls samples adds its `familiarity`, minus the Mahalanobis distance from them (`evaluation.familiarity`).
+recalls samples adds its `familiarity`, minus the Mahalanobis distance from them (`cortex.familiarity`).
 """
 
 from collections.abc import Mapping

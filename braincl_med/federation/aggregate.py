@@ -8,15 +8,18 @@ from braincl_med.cortex.cortex import Weights
 from braincl_med.messages import Report
 
 
-def objection(update: Weights, shared: Weights) -> str | None:
+def objection(update: Weights, shared: Weights, whole: bool = False) -> str | None:
     """Why an update cannot be used, or None when it can.
 
     Args:
         update: some or all tensors of the network.
         shared: the network that was sent out.
+        whole: whether the update must hold all of its tensors.
     """
     if not update:
         return "the update is empty"
+    if whole and (lacking := sorted(shared.keys() - update.keys())):
+        return f"the update lacks '{lacking[0]}'"
     for name, tensor in update.items():
         if name not in shared:
             return f"the update holds '{name}', which the shared network has not"

@@ -18,6 +18,7 @@ import numpy as np
 
 from braincl_med.config import ExperimentConfig
 from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.gaussians import no_moments
 from braincl_med.errors import BrainclError, ConfigError, FederationError
 from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
@@ -25,7 +26,7 @@ from braincl_med.files import locked
 from braincl_med.loading import changed_settings
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report, size_of
 from braincl_med.methods import METHODS
-from braincl_med.phases.discriminant import discriminant, no_moments
+from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.store import RunStore, Step
 from braincl_med.seeding import seed_everything, seed_for
 from braincl_med.streams.describe import describe
@@ -217,8 +218,9 @@ class Coordinator:
         for report in answers:
             reason = report.failure
             if not reason and order.phase not in PHASES_WITHOUT_UPDATE and report.examples:
-                expected = no_moments(order.weights) if order.phase == "discriminate" else order.weights
-                reason = objection(report.weights, expected) or ""
+                whole = order.phase == "discriminate"
+                expected = no_moments(order.weights) if whole else order.weights
+                reason = objection(report.weights, expected, whole) or ""
             if reason:
                 missing[report.hospital] = reason
             else:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from braincl_med.config import ExperimentConfig
 from braincl_med.cortex.cortex import Cortex, extract_features
+from braincl_med.cortex.familiarity import Familiarity
+from braincl_med.cortex.gaussians import moments
 from braincl_med.errors import BrainclError, VaultError
 from braincl_med.evaluation.continual import Figures
-from braincl_med.evaluation.familiarity import Familiarity
 from braincl_med.evaluation.rejection import histogram, scores_of
 from braincl_med.files import canonical_json, sha256_of
 from braincl_med.memory.coding import FrequencyTables
@@ -26,7 +27,6 @@ from braincl_med.messages import Order, Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Answers
 from braincl_med.methods.kept import Kept
-from braincl_med.phases.discriminant import moments
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.select import select
 from braincl_med.phases.sleep import calibrate, sleep
@@ -260,7 +260,7 @@ class Hospital:
         samples = method.samples(self, order.registry, order.task)
         if not len(samples):
             return None
-        return Familiarity.of(extract_features(cortex, samples.images).numpy(), samples.labels)
+        return Familiarity.of(extract_features(cortex, samples.images), torch.from_numpy(samples.labels))
 
     @property
     def kept(self) -> Kept:

@@ -9,40 +9,9 @@ skewed shares of classes leave no trace in the classifier, which is where averag
 """
 
 import torch
-from torch import Tensor
 
 from braincl_med.cortex.cortex import Weights
-
-SHARES, SUMS, SECOND = "moments.shares", "moments.sums", "moments.second"
-SHRINKAGE = 0.1
-
-
-def moments(features: Tensor, labels: Tensor, classes: int) -> Weights:
-    """What a hospital tells of its samples' features; weighted by samples, such moments average to those of all.
-
-    Args:
-        features: (n, d), n ≥ 1.
-        labels: (n,) class numbers below `classes`.
-        classes: rows of the classifier.
-
-    Returns:
-        The share of each class (classes,), the sum of its features (classes, d) and the second moment (d, d), the
-        latter two over n; in double precision.
-    """
-    values = features.double()
-    members = torch.nn.functional.one_hot(labels.long(), classes).double()
-    count = len(values)
-    return {
-        SHARES: members.mean(0),
-        SUMS: members.T @ values / count,
-        SECOND: values.T @ values / count,
-    }
-
-
-def no_moments(classifier: Weights) -> Weights:
-    """Moments of nothing: their names, shapes and types for a classifier of `classifier.weight`'s shape."""
-    classes, features = classifier["classifier.weight"].shape
-    return moments(torch.zeros(1, features), torch.zeros(1), classes)
+from braincl_med.cortex.gaussians import SHARES, SHRINKAGE, gaussians
 
 
 def discriminant(told: Weights, classifier: Weights, shrinkage: float = SHRINKAGE) -> Weights:
@@ -60,12 +29,9 @@ def discriminant(told: Weights, classifier: Weights, shrinkage: float = SHRINKAG
         `classifier.weight` and `classifier.bias`.
     """
     rows, offsets = classifier["classifier.weight"], classifier["classifier.bias"]
-    shares = told[SHARES]
-    present = shares > 0
-    means = told[SUMS][present] / shares[present, None]
-    covariance = told[SECOND] - means.T @ (means * shares[present, None])
-    variance = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
-    solved = torch.linalg.solve(covariance + shrinkage * variance * torch.eye(len(covariance)), means.T).T
+    present = told[SHARES] > 0
+    means, covariance = gaussians(told, shrinkage)
+    solved = torch.linalg.solve(covariance, means.T).T
     centre, pulled = means.mean(0), solved.mean(0)
     weight = solved - pulled
     bias = -0.5 * ((means * solved).sum(1) - centre @ pulled)

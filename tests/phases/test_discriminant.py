@@ -7,12 +7,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from braincl_med.cortex.cortex import Cortex, Weights, extract_features
+from braincl_med.cortex.gaussians import moments, no_moments
 from braincl_med.federation.aggregate import average, objection
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.local import local_hospitals, run_locally
 from braincl_med.messages import Report
 from braincl_med.methods import METHODS
-from braincl_med.phases.discriminant import discriminant, moments, no_moments
+from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.store import RunStore
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny

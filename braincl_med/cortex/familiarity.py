@@ -1,0 +1,50 @@
+"""How like a scan is to what the memory recalls: the Mahalanobis distance of its features (Lee et al. 2018).
+
+The classifier's own confidence is blind to what lies beyond all that it was trained on: dark fundus photographs move
+features so far that the logits of a network of blood cells and x-rays grow with them. The recalled samples, which a
+hospital keeps anyway, say where features of known scans lie.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from braincl_med.cortex.gaussians import SHRINKAGE, gaussians, moments
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """Gaussians of the classes that one hospital remembers, whitened.
+
+    Attributes:
+        centres: (classes, d) means of the features of each class, times `whitening`.
+        whitening: (d, d) matrix W with WWᵀ = Σ⁻¹.
+    """
+
+    centres: Tensor
+    whitening: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor, shrinkage: float = SHRINKAGE) -> Self:
+        """Fit to the features (n, d) of known samples with class numbers `labels` (n,).
+
+        Raises:
+            ValueError: there are no samples.
+        """
+        if not len(features):
+            raise ValueError("familiarity needs the features of at least one sample, got none")
+        means, covariance = gaussians(moments(features, labels, int(labels.max()) + 1), shrinkage)
+        whitening = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
+        return cls(means @ whitening, whitening)
+
+    def scores(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """(n,) minus the Mahalanobis distance of features (n, d) from the nearest class: 0 is most familiar."""
+        points = torch.from_numpy(features).double() @ self.whitening
+        distances: npt.NDArray[np.float64] = (
+            torch.cdist(points, self.centres, compute_mode="donot_use_mm_for_euclid_dist").amin(1).numpy()
+        )
+        return -distances
