@@ -31,7 +31,8 @@ class StreamConfig(Section):
     With `imbalance` above 1 the commonest class has `train-per-class` scans and the rarest as many divided by it, the
     others a geometric series between them, in an order drawn by the seed. `share` says how each task's scans are
     divided (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few hospitals as can be,
-    or evenly but for the last hospital, which has scans of one class of the task alone.
+    or evenly but for the last hospital, which has scans of one class of the task alone. With `evaluate: val`
+    answers to validation scans are counted, so that settings can be chosen without a look at the test scans.
     """
 
     name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
@@ -41,6 +42,7 @@ class StreamConfig(Section):
     task_count: int | None = Field(default=None, ge=1)
     train_per_class: int = Field(default=1000, ge=1)
     test_per_class: int = Field(default=50, ge=1)
+    evaluate: Literal["test", "val"] = "test"
     imbalance: float = Field(default=1, ge=1)
     size: Literal[28, 64, 128, 224] = 28
     share: Literal["iid", "dirichlet", "by-class", "one-class"] = "iid"

@@ -203,7 +203,7 @@ class Hospital:
         return Report(self.name, len(samples), weights=told)
 
     def evaluate(self, order: Order) -> Report:
-        """Count this hospital's raw test scans by true and predicted class, and their confidence scores."""
+        """Count this hospital's raw test or validation scans by true and predicted class, and their scores."""
         method = METHODS[self.config.method]
         cortex = method.network(order.weights, self.config.cortex)
         seen = order.registry.seen(order.task)
@@ -219,7 +219,7 @@ class Hospital:
             return Answers(answers.logits, scores)
 
         for task in range(len(order.registry.tasks)):
-            scans = self.source.scans(order.registry, task, "test")
+            scans = self.source.scans(order.registry, task, self.config.stream.evaluate)
             answers = answered(scans.images)
             scores = answers.scores
             if task > order.task:

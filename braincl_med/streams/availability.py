@@ -7,6 +7,7 @@ from braincl_med.streams import medmnist
 from braincl_med.streams.catalogue import classes_of, is_phantom
 from braincl_med.streams.counts import check_medmnist40_counts, kept_counts
 from braincl_med.streams.named import SETS, build_registry, datasets_of, unknown_sets
+from braincl_med.streams.source import labels_of
 from braincl_med.streams.tasks import Registry
 
 
@@ -27,7 +28,7 @@ def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, st
     try:
         for dataset in (*datasets_of(registry), *stream.unknown):
             if not is_phantom(dataset):
-                medmnist.ensure(dataset, stream.size, folder, stream.download, stream.allow_unofficial)
+                labels_of(stream, dataset, stream.evaluate, folder)  # an unofficial file may lack this split
     except medmnist.MissingScansError as error:
         if stream.fallback != "phantom":
             raise

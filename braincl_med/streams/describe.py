@@ -19,4 +19,5 @@ def describe(registry: Registry, stream: StreamConfig) -> str:
     source = "MedMNIST-format files, official or not" if stream.allow_unofficial else "MedMNIST"
     parts = [f"{source} ({', '.join(real)})"] if real else []
     parts += [f"SYNTHETIC PHANTOM SCANS, NOT MEDICAL DATA ({', '.join(phantoms)})"] if phantoms else []
-    return f"{' and '.join(parts)}, {stream.size} px"
+    counted = ", evaluated on VALIDATION scans" if stream.evaluate == "val" else ""
+    return f"{' and '.join(parts)}, {stream.size} px{counted}"

@@ -19,7 +19,7 @@ from braincl_med.streams.renderers.xray import XRAY
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 DATASETS: dict[str, Modality] = {
     "phantom-smear": SMEAR,
@@ -27,7 +27,7 @@ DATASETS: dict[str, Modality] = {
     "phantom-ultrasound": ULTRASOUND,
     "phantom-fundus": FUNDUS,
 }
-PER_CLASS: dict[str, int] = {"train": 1200, "test": 200}
+PER_CLASS: dict[str, int] = {"train": 1200, "val": 200, "test": 200}
 """Scans of each class in each split, as if they lay in a file."""
 
 PIXELS_AT_ONCE = 1 << 17

@@ -17,7 +17,7 @@ from braincl_med.streams.tasks import ClassSpec, Registry, Scans
 
 Images = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ScanSource:
     def scans(self, registry: Registry, task: int, split: Split) -> Scans:
         """This hospital's scans of a task, labelled with the registry's class numbers, in a seeded random order.
 
-        The training scans are shared as the configuration says, the test scans always evenly at random.
-        Test scans are for evaluation only.
+        The training scans are shared as the configuration says, the others always evenly at random.
+        Validation and test scans are for evaluation only.
 
         Raises:
             DataError: as `medmnist.ensure`.
@@ -63,12 +63,14 @@ class ScanSource:
         return together.take(generator.permutation(len(together)))
 
     def unknown(self, dataset: str) -> Images:
-        """This hospital's even share (n, size, size, 3) of the first test scans a class of a set that no task learns.
+        """This hospital's even share (n, size, size, 3) of the first scans a class of a set that no task learns, from
+        the split that is evaluated.
 
         Raises:
             DataError: as `medmnist.ensure`; MissingScansError if there is no file.
         """
-        labels = labels_of(self.stream, dataset, "test", self.folder)
+        split = self.stream.evaluate
+        labels = labels_of(self.stream, dataset, split, self.folder)
         classes = dict(enumerate(classes_of(dataset)))
         first = np.concatenate([np.flatnonzero(labels == c)[: self.stream.test_per_class] for c in classes])
         masked = np.full_like(labels, -1)
@@ -76,8 +78,8 @@ class ScanSource:
         return images_of(
             self.stream,
             dataset,
-            "test",
-            self._share(masked, classes, "test", self.stream.test_per_class),
+            split,
+            self._share(masked, classes, split, self.stream.test_per_class),
             self.folder,
         )
 

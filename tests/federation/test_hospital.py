@@ -61,8 +61,9 @@ def test_the_labels_of_a_task_guide_its_memory(tmp_path):
     assert not np.array_equal(*stored)
 
 
-def test_raw_training_scans_are_read_in_encode_only(tmp_path):
-    config = tiny(tmp_path)
+@pytest.mark.parametrize("evaluated", ["test", "val"])
+def test_raw_training_scans_are_read_in_encode_only(tmp_path, evaluated):
+    config = tiny(tmp_path, stream_evaluate=evaluated)
     hospitals = local_hospitals(config)
     asked = []
 
@@ -89,7 +90,8 @@ def test_raw_training_scans_are_read_in_encode_only(tmp_path):
     phase = ""
     Coordinator(config, build_registry(config.stream, config.seed), watching).run()
     assert {p for p, split in asked if split == "train"} == {"encode"}
-    assert {p for p, split in asked if split == "test"} == {"evaluate"}
+    assert {p for p, split in asked if split == evaluated} == {"evaluate"}
+    assert {split for _, split in asked} == {"train", evaluated}
 
 
 def test_an_unexpected_error_leaves_the_hospital_as_one_sentence(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ def some(dataset: str, split: Split, per_class: int, size: int = 28) -> tuple[np
 
 @pytest.mark.parametrize("dataset", phantom.DATASETS)
 def test_every_class_has_as_many_scans_as_it_says(dataset: str) -> None:
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         counts = np.bincount(phantom.labels(dataset, split))
         assert counts.tolist() == [phantom.PER_CLASS[split]] * len(phantom.class_names(dataset))
 

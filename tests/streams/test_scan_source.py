@@ -27,7 +27,7 @@ def test_hospitals_together_hold_each_class_once_up_to_the_cap(share: Any, order
     registry = build_registry(stream, 3)
     for task in range(3):
         numbers = registry.numbers(task)
-        for split, cap in (("train", 12), ("test", 5)):
+        for split, cap in (("train", 12), ("val", 5), ("test", 5)):
             together = Scans.join(source.scans(registry, task, split) for source in sources(stream, 3))
             assert Counter(together.labels.tolist()) == dict.fromkeys(numbers, cap)
             assert len(set(contents(together.images))) == len(together)
@@ -89,6 +89,13 @@ def test_unknown_scans_are_shared_and_are_the_first_of_each_class() -> None:
     images, labels = phantom.load("phantom-fundus", "test", 28)
     expected = np.concatenate([images[labels == c][:6] for c in range(2)])
     assert sorted(contents(np.concatenate(shares))) == sorted(contents(expected))
+
+
+def test_unknown_scans_are_of_the_split_that_is_evaluated() -> None:
+    images, labels = phantom.load("phantom-fundus", "val", 28)
+    expected = np.concatenate([images[labels == c][:6] for c in range(2)])
+    unknown = sources(StreamConfig(test_per_class=6, evaluate="val"), 1)[0].unknown("phantom-fundus")
+    assert sorted(contents(unknown)) == sorted(contents(expected))
 
 
 def test_missing_unknown_scans_are_told(tmp_path: Path) -> None:

@@ -71,6 +71,18 @@ def test_a_named_unknown_set_must_be_there(write_unofficial: Any) -> None:
         resolve(StreamConfig(**settings, unknown=("retinamnist",)), folder)
 
 
+def test_an_unofficial_file_needs_the_split_that_is_evaluated(write_unofficial: Any) -> None:
+    folder = write_unofficial("breastmnist").parent
+    settings: dict[str, Any] = {
+        "name": "medmnist",
+        "sets": ("breastmnist",),
+        "download": False,
+        "allow_unofficial": True,
+    }
+    with pytest.raises(DataError, match="val_images"):
+        resolve(StreamConfig(**settings, evaluate="val"), folder)
+
+
 def test_a_bad_configuration_never_falls_back(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         resolve(StreamConfig(name="medmnist12", task_count=99, fallback="phantom", download=False), tmp_path)
