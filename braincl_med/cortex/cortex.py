@@ -156,3 +156,9 @@ def classify(cortex: Cortex, features: Tensor) -> npt.NDArray[np.float32]:
 def predict(cortex: Cortex, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(n, classes) logits of scans (n, h, w, 3), statistics frozen, in batches."""
     return classify(cortex, extract_features(cortex, images))
+
+
+def apart(weights: Weights, prefix: str) -> tuple[Weights, Weights]:
+    """The shared network's tensors, and those with `prefix` that travel or lie beside them."""
+    beside = {name: tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    return {name: tensor for name, tensor in weights.items() if name not in beside}, beside

@@ -2,7 +2,8 @@
 
 The classifier's own confidence is blind to what lies beyond all that it was trained on: dark fundus photographs move
 features so far that the logits of a network of blood cells and x-rays grow with them. The recalled samples, which a
-hospital keeps anyway, say where features of known scans lie.
+hospital keeps anyway, say where features of known scans lie; the moments of all hospitals, where the server has them,
+say it of classes too that this hospital never held.
 """
 
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from braincl_med.cortex.gaussians import SHRINKAGE, gaussians, moments
+from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.gaussians import SHRINKAGE, gaussians
 
 
 @dataclass(frozen=True)
 class Familiarity:
-    """Gaussians of the classes that one hospital remembers, whitened.
+    """Gaussians of the classes that are remembered, whitened.
 
     Attributes:
         centres: (classes, d) means of the features of each class, times `whitening`.
@@ -29,15 +31,9 @@ class Familiarity:
     whitening: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor, shrinkage: float = SHRINKAGE) -> Self:
-        """Fit to the features (n, d) of known samples with class numbers `labels` (n,).
-
-        Raises:
-            ValueError: there are no samples.
-        """
-        if not len(features):
-            raise ValueError("familiarity needs the features of at least one sample, got none")
-        means, covariance = gaussians(moments(features, labels, int(labels.max()) + 1), shrinkage)
+    def of(cls, told: Weights, shrinkage: float = SHRINKAGE) -> Self:
+        """Fit to the moments of the features of at least one known sample."""
+        means, covariance = gaussians(told, shrinkage)
         whitening = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
         return cls(means @ whitening, whitening)
 

@@ -6,7 +6,8 @@ from torch.nn import functional
 
 from braincl_med.cortex.cortex import Weights
 
-SHARES, SUMS, SECOND = "moments.shares", "moments.sums", "moments.second"
+MOMENTS = "moments."
+SHARES, SUMS, SECOND = MOMENTS + "shares", MOMENTS + "sums", MOMENTS + "second"
 SHRINKAGE = 0.1
 LEAST_VARIANCE = 1e-12
 LEAST_SHARE = 1e-9

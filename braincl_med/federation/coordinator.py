@@ -17,8 +17,8 @@ from platform import python_version
 import numpy as np
 
 from braincl_med.config import ExperimentConfig
-from braincl_med.cortex.cortex import Weights
-from braincl_med.cortex.gaussians import no_moments
+from braincl_med.cortex.cortex import Weights, apart
+from braincl_med.cortex.gaussians import MOMENTS, no_moments
 from braincl_med.errors import BrainclError, ConfigError, FederationError
 from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
@@ -131,11 +131,12 @@ class Coordinator:
         steps = METHODS[self.config.method].steps(self.config)
         phase, number = steps[checkpoint.position]
         first, changed = checkpoint.position == 0, phase not in PHASES_WITHOUT_UPDATE
-        velocity = {n.removeprefix(VELOCITY): t for n, t in weights.items() if n.startswith(VELOCITY)}
-        weights = {n: t for n, t in weights.items() if not n.startswith(VELOCITY)}
+        weights, velocity = apart(weights, VELOCITY)
+        weights, told = apart(weights, MOMENTS)
         if first:
             weights = self._widened(checkpoint, weights)
-        sent = {} if phase in PHASES_WITHOUT_WEIGHTS else weights
+        beside = told if phase == "evaluate" else {}
+        sent = {} if phase in PHASES_WITHOUT_WEIGHTS else {**weights, **beside}
         order = Order(self.config.name, checkpoint.task, phase, number, checkpoint.registry, sent)
         begun = time.perf_counter()
         reports, missing = self._ask(order, checkpoint.hospitals)
@@ -181,19 +182,23 @@ class Coordinator:
             }
         )
         folder = folder_of(self.config.state_folder, self.config.name)
-        return save_checkpoint(folder, checkpoint, weights if first or changed else None), weights
+        # What lay beside the network is dropped as soon as no step needs it.
+        rewritten = first or changed or velocity or told
+        return save_checkpoint(folder, checkpoint, weights if rewritten else None), weights
 
     def _joined(self, phase: str, reports: Sequence[Report], weights: Weights, velocity: Weights) -> Weights:
-        """The shared network after a round; with momentum its velocity beside it, so that a checkpoint has both."""
+        """The shared network after a round; beside it what later steps need: its velocity, or the moments told."""
         federation = self.config.federation
         if phase == "discriminate":
-            return {**weights, **discriminant(average(reports, {}), weights)}
+            told = average(reports, {})
+            return {**weights, **discriminant(told, weights), **told}
         averaged = average(reports, weights)
         if federation.classifier_rows == "by-class":
             averaged = average_rows_by_class(reports, averaged)
         if not federation.server_momentum:
             return averaged
-        moved, velocity = with_momentum(weights, averaged, velocity, federation.server_momentum)
+        former = {name.removeprefix(VELOCITY): tensor for name, tensor in velocity.items()}
+        moved, velocity = with_momentum(weights, averaged, former, federation.server_momentum)
         return {**moved, **{VELOCITY + name: tensor for name, tensor in velocity.items()}}
 
     def _widened(self, checkpoint: Checkpoint, weights: Weights) -> Weights:

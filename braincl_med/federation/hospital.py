@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from braincl_med.config import ExperimentConfig
-from braincl_med.cortex.cortex import Cortex, extract_features
+from braincl_med.cortex.cortex import Cortex, Weights, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
-from braincl_med.cortex.gaussians import moments
+from braincl_med.cortex.gaussians import MOMENTS, moments
 from braincl_med.errors import BrainclError, VaultError
 from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import histogram, scores_of
@@ -205,11 +205,12 @@ class Hospital:
     def evaluate(self, order: Order) -> Report:
         """Count this hospital's raw test or validation scans by true and predicted class, and their scores."""
         method = METHODS[self.config.method]
-        cortex = method.network(order.weights, self.config.cortex)
+        shared, told = apart(order.weights, MOMENTS)
+        cortex = method.network(shared, self.config.cortex)
         seen = order.registry.seen(order.task)
         confusion = np.zeros((seen, seen), np.int64)
         groups: dict[str, list[Mapping[str, Figures]]] = {}
-        familiarity = self.familiarity(order, cortex)
+        familiarity = self.familiarity(order, cortex, told)
 
         def answered(images: npt.NDArray[np.uint8]) -> Answers:
             answers = method.answer(cortex, images, self.config)
@@ -245,22 +246,26 @@ class Hospital:
             for kind in parts[0]:
                 together = np.concatenate([part[kind] for part in parts])
                 histograms.setdefault(kind, {})[group] = histogram(kind, together).tolist()
-        storage = {**self.vault.sizes(), **self.kept.sizes(), **method.extra_bytes(order.weights)}
+        storage = {**self.vault.sizes(), **self.kept.sizes(), **method.extra_bytes(shared)}
         figures = {"confusion": confusion.tolist(), "scores": histograms, "storage": storage}
         return Report(self.name, examples=int(confusion.sum()), figures=figures)
 
-    def familiarity(self, order: Order, cortex: Cortex) -> Familiarity | None:
-        """Where the features of this hospital's recalled samples lie; None for a method or hospital without any.
+    def familiarity(self, order: Order, cortex: Cortex, told: Weights) -> Familiarity | None:
+        """Where the features of all hospitals' samples lie; where no moments were told, of this one's recalled ones.
 
-        Raw training scans are not used: BrainCL has none left once a task is encoded.
+        None for a method or hospital without any. Raw training scans are not used: BrainCL has none left once a task
+        is encoded.
         """
+        if told:
+            return Familiarity.of(told)
         method = METHODS[self.config.method]
         if not method.recalls:
             return None
         samples = method.samples(self, order.registry, order.task)
         if not len(samples):
             return None
-        return Familiarity.of(extract_features(cortex, samples.images), torch.from_numpy(samples.labels))
+        features, labels = extract_features(cortex, samples.images), torch.from_numpy(samples.labels)
+        return Familiarity.of(moments(features, labels, order.registry.seen(order.task)))
 
     @property
     def kept(self) -> Kept:

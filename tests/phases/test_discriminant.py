@@ -7,14 +7,18 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from braincl_med.cortex.cortex import Cortex, Weights, extract_features
-from braincl_med.cortex.gaussians import moments, no_moments
+from braincl_med.cortex.familiarity import Familiarity
+from braincl_med.cortex.gaussians import MOMENTS, moments, no_moments
+from braincl_med.evaluation.rejection import histogram
 from braincl_med.federation.aggregate import average, objection
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
-from braincl_med.federation.local import local_hospitals, run_locally
-from braincl_med.messages import Report
+from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.messages import Order, Report
 from braincl_med.methods import METHODS
 from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.store import RunStore
+from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 
@@ -114,3 +118,31 @@ def test_an_experiment_solves_its_classifier_after_every_task(tmp_path: Path, me
     solved = discriminant(moments(features, torch.from_numpy(together.labels), 9), weights)
     for name, tensor in solved.items():
         torch.testing.assert_close(tensor, weights[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_hospital_is_familiar_with_classes_that_only_others_hold(tmp_path: Path) -> None:
+    config = tiny(tmp_path, sleep_classifier="discriminant", stream_share="by-class", stream_task_count=2)
+    hospitals = local_hospitals(config)
+    asked: list[Order] = []
+    exchange = local_exchange(hospitals)
+
+    def watching(order: Order) -> list[Report]:
+        asked.append(order)
+        return list(exchange(order))
+
+    Coordinator(config, build_registry(config.stream, config.seed), watching).run()
+    told = [order.phase for order in asked if any(name.startswith(MOMENTS) for name in order.weights)]
+    assert told == ["evaluate", "evaluate"]
+
+    last = asked[-1]
+    network = Cortex.of({n: t for n, t in last.weights.items() if not n.startswith(MOMENTS)}, config.cortex)
+    held = Scans.join([METHODS["braincl"].samples(hospital, last.registry, 1) for hospital in hospitals])
+    features = extract_features(network, held.images)
+    pooled = Familiarity.of(moments(features, torch.from_numpy(held.labels), last.registry.seen(1)))
+    for hospital in hospitals:
+        tested = [hospital.source.scans(last.registry, task, "test").images for task in range(2)]
+        expected = histogram("familiarity", pooled.scores(extract_features(network, np.concatenate(tested)).numpy()))
+        found = hospital.answer(last).figures["scores"]["familiarity"]
+        counted = np.sum([found["known-correct"], found["known-wrong"]], 0)
+        # A distance at the edge of a bin may fall on its other side: the moments were averaged in another order.
+        assert np.abs(np.cumsum(counted - expected)).max() <= 1
