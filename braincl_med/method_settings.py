@@ -8,14 +8,16 @@ from braincl_med.section import Section
 
 
 class ExemplarConfig(Section):
-    """What Replay, Replay-WebP, iCaRL and DER keep of a task: raw scans, or WebP files of them.
+    """What Replay, Replay-WebP, iCaRL and DER keep of a task: raw scans, or lossy WebP sheets of them.
 
     `per-class` exemplars of each class at a hospital; or, with `bytes-per-scan` b, as many as fit into b bytes for
-    every training scan of the task, shared evenly by its classes: the same bytes as another memory. A raw scan costs
-    its pixels' bytes (a grey one has one channel), a WebP file of `webp-quality` its own and those of its length.
-    `rule` chooses by features of the network just trained; each hospital chooses among its own scans.
+    every training scan of the task, shared evenly by its classes: the same bytes as another memory. With the codec
+    `raw` a scan costs its pixels' bytes (a grey one has one channel); with `webp`, which Replay-WebP has always,
+    sheets of `webp-quality` cost their bytes and those of their lengths. `rule` chooses by features of the network
+    just trained; each hospital chooses among its own scans.
     """
 
+    codec: Literal["raw", "webp"] = "raw"
     per_class: int = Field(default=20, ge=1)
     bytes_per_scan: float | None = Field(default=None, gt=0)
     rule: Literal["nearest", "herding", "random"] = "herding"
@@ -47,11 +49,13 @@ class DerConfig(Section):
     """Dynamically expandable representation, beside its `exemplars`.
 
     `auxiliary-weight` weighs the loss of the classifier that tells the task's classes from "old"; the classifier is
-    trained anew for `rebalance-epochs` on a class-balanced set. 0.004 is the authors' 0.1 at temperature 5.
+    trained anew for `rebalance-epochs` on a class-balanced set of at least `rebalance-per-class` scans a class, those
+    of smaller classes repeated. 0.004 is the authors' 0.1 at temperature 5.
     """
 
     auxiliary_weight: float = Field(default=1, ge=0)
     rebalance_epochs: int = Field(default=30, ge=1)
+    rebalance_per_class: int = Field(default=20, ge=1)
     rebalance_learning_rate: float = Field(default=0.004, gt=0)
 
 
@@ -59,9 +63,9 @@ class MygoConfig(Section):
     """MyGO: the generator of dreams and its training.
 
     `noise` is the length of the noise and of the class embedding; `channels`, of the layer next to the scan, belong
-    to the `convolutional` generator (four times as many at its other end at most), `hidden-units` to the `mlp`. The
-    classifier alone is trained under `wake`, the whole network under `sleep`, from the second task on by
-    distillation and at `learning-rate`.
+    to the `convolutional` generator (four times as many at its other end at most), `hidden-units` to the `mlp`. New
+    rows of the classifier are trained under `wake`, but for `head-epochs` and at `head-learning-rate`; the whole
+    network under `sleep`, from the second task on by distillation and at `learning-rate`.
     """
 
     generator: Literal["convolutional", "mlp"] = "convolutional"
@@ -71,6 +75,8 @@ class MygoConfig(Section):
     generator_steps: int = Field(default=2000, ge=1)
     generator_batch_size: int = Field(default=64, ge=2)
     generator_learning_rate: float = Field(default=1e-3, gt=0)
+    head_epochs: int = Field(default=50, ge=1)
+    head_learning_rate: float = Field(default=0.03, gt=0)
     learning_rate: float = Field(default=0.01, gt=0)
 
 

@@ -47,12 +47,18 @@ class Result:
         """What all hospitals keep beyond one network and, for Joint, the scans themselves."""
         return sum(self.summary.at_rest.values())
 
+    @property
+    def bytes_per_scan(self) -> float | None:
+        """What is kept for a scan that became a cue; None where none did."""
+        return self.kept_bytes / self.encoded if self.encoded else None
+
 
 def results_of(cells: Sequence[Cell], state: Path) -> list[Result]:
     """The finished ones of `cells`, in their order.
 
     Raises:
-        ConfigError: one was run with other settings than it has now, so its figures are not those of the table.
+        ConfigError: one was run with other settings than it has now, or with the bytes of a rival that has since kept
+            others, so its figures are not those of the table.
     """
     found = []
     for cell in cells:
@@ -65,6 +71,12 @@ def results_of(cells: Sequence[Cell], state: Path) -> list[Result]:
         except (FileNotFoundError, BrainclError):
             continue
         budget = former.get("exemplars", {}).get("bytes-per-scan") if cell.rival else None
+        for rival in results_of([cell.rival], state) if cell.rival else ():
+            if rival.bytes_per_scan != budget:
+                raise ConfigError(
+                    f"'{cell.name}' was run with {budget} bytes a scan, but '{rival.cell.name}' keeps "
+                    f"{rival.bytes_per_scan}; give another folder with --state"
+                )
         if changed := changed_settings(former, cell.experiment(state, budget)):
             raise ConfigError(
                 f"'{cell.name}' was run with other settings: {'; '.join(changed)}; give another folder with --state"
@@ -124,8 +136,7 @@ def run_cells(
 
 def _start(cell: Cell, state: Path, workers: int, rival: Result | None) -> "subprocess.Popen[bytes]":
     """Start a cell's process, which reads its experiment from standard input."""
-    budget = rival.kept_bytes / rival.encoded if rival is not None and rival.encoded else None
-    experiment = cell.experiment(state, budget)
+    experiment = cell.experiment(state, rival.bytes_per_scan if rival is not None else None)
     threads = max(1, (os.cpu_count() or 1) // workers)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen(

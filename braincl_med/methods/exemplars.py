@@ -1,7 +1,8 @@
-"""Exemplars: raw scans of a task that a hospital keeps and trains on again at every later task.
+"""Exemplars: scans of a task that a hospital keeps and trains on again at every later task.
 
     remember ─► features of the network just trained ─► first choice of every class, second choice of every class, …
              ─► `per-class` of each, or as many as `bytes-per-scan` pays for ─► <vault>/kept/exemplars-<task>
+                                                                       as lossy sheets: <vault>/kept/webp-<task>
 
 Which scans are chosen is decided by the rule of `phases.select`; herding is iCaRL's (Rebuffi et al. 2017, alg. 4). As
 tasks bring classes of their own, a class is chosen from once: exemplars are not thinned out when classes are added,
@@ -10,6 +11,7 @@ scans and keeps its own number of each class.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,44 +22,82 @@ from braincl_med.messages import Order, Report
 from braincl_med.method_settings import ExemplarConfig
 from braincl_med.methods.base import Site
 from braincl_med.methods.kept import Arrays
+from braincl_med.methods.sheets import Images, from_sheets, to_sheets
 from braincl_med.phases.select import Positions, ranked
 from braincl_med.streams.tasks import Registry, Scans
 
-ITEM = "exemplars"
+Codec = Literal["raw", "webp"]
+ITEMS: dict[Codec, str] = {"raw": "exemplars", "webp": "webp"}
+LENGTH_BYTES = 4
+"""Of the index, which is paid from the budget: without its length no sheet can be found."""
 
 
-def remember(site: Site, order: Order, network: Callable[[Weights, CortexConfig], Cortex] = Cortex.of) -> Report:
+def remember(
+    site: Site,
+    order: Order,
+    network: Callable[[Weights, CortexConfig], Cortex] = Cortex.of,
+    codec: Codec | None = None,
+) -> Report:
     """Keep exemplars of the task's raw scans, in place of those kept of it before.
 
     Args:
         site: the hospital.
         order: with the weights of the network just trained.
         network: the network of these weights.
+        codec: how they are kept, by default as `exemplars-codec` says.
 
     Returns:
         A report whose examples are the exemplars kept.
     """
-    scans = site.raw(order.registry, order.task)
+    scans, settings = site.raw(order.registry, order.task), site.config.exemplars
     if not len(scans):
         return Report(site.name)
-    chosen = in_order_of_choice(site, order, scans, network(order.weights, site.config.cortex))
-    spent = np.cumsum(raw_bytes(scans)[chosen])
-    kept = scans.take(chosen[spent <= budget(site.config.exemplars, len(scans))])
-    site.kept.save(ITEM, order.task, packed(kept))
-    return Report(site.name, examples=len(kept))
+    chosen = scans.take(in_order_of_choice(site, order, scans, network(order.weights, site.config.cortex)))
+    paid = budget(settings, len(scans))
+    codec = codec or settings.codec
+    if codec == "raw":
+        kept = chosen.take(np.cumsum(raw_bytes(chosen)) <= paid)
+        site.kept.save(ITEMS[codec], order.task, packed(kept))
+        return Report(site.name, examples=len(kept))
+    count = most_that_fit(chosen.images, settings.webp_quality, paid)
+    sheets = to_sheets(chosen.images[:count], settings.webp_quality)
+    arrays: Arrays = {
+        "files": np.frombuffer(b"".join(sheets), np.uint8),
+        "lengths": np.array([len(sheet) for sheet in sheets], np.uint32),
+        "labels": chosen.labels[:count].astype(np.uint16),
+    }
+    site.kept.save(ITEMS[codec], order.task, arrays)
+    return Report(site.name, examples=count)
 
 
-def raw_exemplars(site: Site, task: int) -> Scans:
-    """The exemplars kept of a task, none when nothing was."""
-    arrays = site.kept.load(ITEM, task)
-    return Scans.none(site.config.stream.size) if arrays is None else unpacked(arrays)
+def exemplars(site: Site, task: int, codec: Codec | None = None) -> Scans:
+    """The exemplars kept of a task, as they are decoded; none when nothing was kept."""
+    codec, size = codec or site.config.exemplars.codec, site.config.stream.size
+    arrays = site.kept.load(ITEMS[codec], task)
+    if arrays is None:
+        return Scans.none(size)
+    if codec == "raw":
+        return unpacked(arrays)
+    sheets = np.split(arrays["files"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["lengths"]) else []
+    labels = arrays["labels"].astype(np.int64)
+    return Scans(from_sheets([sheet.tobytes() for sheet in sheets], len(labels), size), labels)
 
 
-def with_exemplars(
-    site: Site, registry: Registry, task: int, exemplars: Callable[[Site, int], Scans] = raw_exemplars
-) -> Scans:
+def with_exemplars(site: Site, registry: Registry, task: int, codec: Codec | None = None) -> Scans:
     """The raw scans of `task` and the exemplars of all earlier tasks: what the whole network is trained on."""
-    return Scans.join([site.raw(registry, task), *(exemplars(site, earlier) for earlier in range(task))])
+    return Scans.join([site.raw(registry, task), *(exemplars(site, earlier, codec) for earlier in range(task))])
+
+
+def most_that_fit(images: Images, quality: int, paid: float) -> int:
+    """How many of the first images fit on sheets of at most `paid` bytes, found by bisection."""
+    fits, fails = 0, len(images) + 1
+    if paid == np.inf:
+        return len(images)
+    while fails - fits > 1:
+        count = (fits + fails) // 2
+        spent = sum(len(sheet) + LENGTH_BYTES for sheet in to_sheets(images[:count], quality))
+        fits, fails = (count, fails) if spent <= paid else (fits, count)
+    return fits
 
 
 def in_order_of_choice(site: Site, order: Order, scans: Scans, cortex: Cortex) -> Positions:

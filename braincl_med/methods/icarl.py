@@ -25,7 +25,7 @@ from braincl_med.config import CortexConfig, ExperimentConfig
 from braincl_med.cortex.cortex import FEATURES, Cortex, extract_features
 from braincl_med.messages import Order, Report
 from braincl_med.methods.base import Answers, Images, Method, Site, Steps, grow, training_rounds
-from braincl_med.methods.exemplars import raw_exemplars, remember, with_exemplars
+from braincl_med.methods.exemplars import exemplars, remember, with_exemplars
 from braincl_med.phases.sleep import Objective
 from braincl_med.streams.tasks import Scans
 
@@ -112,14 +112,14 @@ def _prototypes(site: Site, order: Order) -> Report:
     The server weighs answers by examples, so its average is, class by class, a multiple of the mean over the
     exemplars of all hospitals.
     """
-    exemplars = Scans.join(raw_exemplars(site, task) for task in range(order.task + 1))
-    if not len(exemplars):
+    known = Scans.join(exemplars(site, task) for task in range(order.task + 1))
+    if not len(known):
         return Report(site.name)
     cortex = PrototypeCortex.of(order.weights, site.config.cortex)
     sums = torch.zeros(cortex.prototypes.shape, dtype=torch.float64)
-    sums.index_add_(0, torch.from_numpy(exemplars.labels), unit_features(cortex, exemplars.images).double())
-    means = (sums / len(exemplars)).to(cortex.prototypes.dtype)
-    return Report(site.name, len(exemplars), weights={"prototypes": means})
+    sums.index_add_(0, torch.from_numpy(known.labels), unit_features(cortex, known.images).double())
+    means = (sums / len(known)).to(cortex.prototypes.dtype)
+    return Report(site.name, len(known), weights={"prototypes": means})
 
 
 def _answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:

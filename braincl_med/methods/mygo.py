@@ -20,8 +20,8 @@ apart by one head, which needs more than the source says:
 
 Further deviations:
 
-- Trained within the budgets of `wake` and `sleep`, by SGD, with augmentation; the source: Adam, 5 epochs for the head
-  and 1,000 steps for the rest. Dreams of all tasks are mixed, as many of a class as there were scans, and new ones in
+- Trained within the budget of `sleep`, by SGD, with augmentation; the source: Adam, 5 epochs for the head and 1,000
+  steps for the rest. Dreams of all tasks are mixed, as many of a class as there were scans, and new ones in
   every round; the source draws a task for every step. The rate of distillation is `mygo-learning-rate`.
 - The generator is convolutional by default (`dreams`).
 - Under batch normalisation the teacher sees a new kind of scan through the statistics of the earlier tasks. On
@@ -138,7 +138,9 @@ def _dream(site: Site, order: Order) -> Report:
 
 def _head(site: Site, order: Order) -> Report:
     """Train the new rows; returns the classifier alone. In the first task it returns it as it came."""
-    config, raw = site.config.wake, site.raw(order.registry, order.task)
+    settings, raw = site.config.mygo, site.raw(order.registry, order.task)
+    changes = {"epochs": settings.head_epochs, "learning_rate": settings.head_learning_rate}
+    config = site.config.wake.model_copy(update=changes)
     if not len(raw):
         return Report(site.name)
     cortex, loss = Cortex.of(order.weights, site.config.cortex), None

@@ -108,14 +108,21 @@ def test_the_loss_adds_that_of_telling_new_classes_from_old_by_the_newest_featur
 
 def test_a_balanced_set_has_as_many_of_each_class_as_there_are_exemplars_of_the_commonest_old_one():
     labels = np.array([0] * 5 + [1] * 3 + [2] * 40 + [3] * 2)
-    chosen = balanced(labels, 2, seed=1)
+    chosen = balanced(labels, 2, least=1, seed=1)
     assert np.bincount(labels[chosen]).tolist() == [5, 5, 5, 5]
     assert set(chosen[labels[chosen] == 0]) == set(range(5)), "none is taken twice where there are enough"
     assert set(chosen[labels[chosen] == 1]) == {5, 6, 7}
     assert len(set(chosen[labels[chosen] == 2])) == 5
-    assert np.array_equal(chosen, balanced(labels, 2, seed=1))
-    assert not np.array_equal(chosen, balanced(labels, 2, seed=2))
-    assert np.bincount(labels[balanced(labels, 0, seed=1)]).tolist() == [2, 2, 2, 2]
+    assert np.array_equal(chosen, balanced(labels, 2, least=4, seed=1))
+    assert not np.array_equal(chosen, balanced(labels, 2, least=1, seed=2))
+
+
+def test_a_balanced_set_does_not_throw_new_scans_away_because_there_are_few_exemplars():
+    labels = np.array([0] * 2 + [1] * 3 + [2] * 40 + [3] * 15)
+    chosen = balanced(labels, 2, least=20, seed=1)
+    assert np.bincount(labels[chosen]).tolist() == [20, 20, 20, 20]
+    assert [len(set(chosen[labels[chosen] == c])) for c in range(4)] == [2, 3, 20, 15]
+    assert np.bincount(labels[balanced(labels, 2, least=50, seed=1)]).tolist() == [40, 40, 40, 40]
 
 
 def test_rebalancing_begins_the_classifier_anew_alike_at_all_hospitals_and_changes_nothing_else(tmp_path):
@@ -129,7 +136,7 @@ def test_rebalancing_begins_the_classifier_anew_alike_at_all_hospitals_and_chang
 
     almost_still = {"der_rebalance_epochs": 1, "der_rebalance_learning_rate": 1e-9}
     first, second = (rebalanced(name, weights, **almost_still) for name in ("site-0", "site-1"))
-    assert first.examples == 5 * 2
+    assert first.examples == 5 * 12
     assert set(first.weights) == {"classifier.weight", "classifier.bias"}
     assert torch.allclose(first.weights["classifier.weight"], second.weights["classifier.weight"], atol=1e-6)
     assert not torch.allclose(first.weights["classifier.weight"], weights["classifier.weight"], atol=1e-2)
@@ -180,4 +187,4 @@ def test_over_three_tasks_at_two_hospitals_old_backbones_stay_bit_by_bit(tmp_pat
     ] * 3  # fmt: skip
     # What training sends back does not grow with the frozen backbones, but for the classifier's columns.
     assert steps[2, "train"].bytes_up - steps[0, "train"].bytes_up < 2 * 4 * 9 * 1536 + 1000
-    assert [steps[task, "rebalance"].examples for task in range(3)] == [18, 24, 36]
+    assert [steps[task, "rebalance"].examples for task in range(3)] == [18, 48, 72]

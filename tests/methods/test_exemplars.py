@@ -4,7 +4,7 @@ import torch
 
 from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, extract_features
-from braincl_med.methods.exemplars import packed, raw_exemplars, unpacked, with_exemplars
+from braincl_med.methods.exemplars import exemplars, packed, unpacked, with_exemplars
 from braincl_med.streams.tasks import Scans
 from tests.methods.one_hospital import hospital_with, noise, order_for
 
@@ -23,7 +23,7 @@ def remembered(folder, scans, weights, task=0, **overrides):
     hospital = hospital_with(folder, {task: scans}, method="replay", **overrides)
     report = hospital.answer(order_for("remember", task, weights))
     assert not report.failure
-    kept = raw_exemplars(hospital, task)
+    kept = exemplars(hospital, task)
     assert report.examples == len(kept)
     return hospital, kept
 
@@ -104,7 +104,7 @@ def test_a_task_is_trained_on_its_own_scans_and_the_exemplars_of_earlier_ones(tm
     hospital.answer(order)
     samples = with_exemplars(hospital, order.registry, 1)
     assert np.bincount(samples.labels).tolist() == [2, 2, 2, 5, 5]
-    assert multiset(samples) == multiset(Scans.join([second, raw_exemplars(hospital, 0)]))
+    assert multiset(samples) == multiset(Scans.join([second, exemplars(hospital, 0)]))
 
 
 def test_a_hospital_without_scans_of_a_task_keeps_nothing_and_a_poor_one_no_more_than_it_may(tmp_path, weights):

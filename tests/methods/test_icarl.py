@@ -12,7 +12,7 @@ from braincl_med.cortex.cortex import extract_features, scans_to_tensor
 from braincl_med.federation.aggregate import average
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.methods.exemplars import raw_exemplars
+from braincl_med.methods.exemplars import exemplars
 from braincl_med.methods.icarl import ICARL, PrototypeCortex, sigmoid_distillation
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
@@ -33,7 +33,7 @@ def remembering(folder, tasks, weights, **overrides):
     hospital = hospital_with(folder, tasks, method="icarl", **overrides)
     for task in tasks:
         assert not hospital.answer(order_for("remember", task, weights)).failure
-    return hospital, Scans.join(raw_exemplars(hospital, task) for task in tasks)
+    return hospital, Scans.join(exemplars(hospital, task) for task in tasks)
 
 
 def with_prototypes(weights, *reports):
