@@ -64,13 +64,11 @@ def run(
     cores: Annotated[int, typer.Option(min=1, help="CPU cores of one hospital's training.")] = 2,
 ) -> None:
     """Run an experiment over simulated hospitals, from wherever it stands to its end."""
-    from braincl_med.launcher import forget_experiment, run_experiment
+    from braincl_med.launcher import run_experiment
 
     experiment = _load(config, override, state)
     experiment = experiment.model_copy(update={"resume": resume or experiment.resume})
-    if fresh:
-        forget_experiment(experiment)
-    typer.echo(run_experiment(experiment, cores))
+    typer.echo(run_experiment(experiment, cores, fresh))
 
 
 @app.command()

@@ -294,11 +294,11 @@ class ExperimentConfig(Section):
         return Path(named).expanduser() if named else None
 
     def as_result_settings(self) -> dict[str, Any]:
-        """The configuration without what only says where, how long to wait, or whether to resume."""
+        """The configuration without what only says where, how long and for how many to wait, or whether to resume."""
         settings = self.model_dump(mode="json", by_alias=True)
         for key in ("resume", "state-root", "data-root"):
             del settings[key]
-        for key in ("wait-seconds", "round-timeout-seconds"):
+        for key in ("quorum", "wait-seconds", "round-timeout-seconds"):
             del settings["federation"][key]
         for key in ("download", "fallback"):
             del settings["stream"][key]

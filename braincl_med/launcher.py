@@ -29,8 +29,8 @@ import braincl_med
 from braincl_med.config import ExperimentConfig
 from braincl_med.errors import BrainclError, FederationError, LockedError
 from braincl_med.federation.checkpoint import folder_of
-from braincl_med.federation.coordinator import starting_point
-from braincl_med.files import locked, storage_error
+from braincl_med.federation.coordinator import record_end, starting_point
+from braincl_med.files import LOCK_NAME, locked, storage_error
 from braincl_med.loading import packaged_configs
 from braincl_med.logs import log_path
 from braincl_med.processes import LAUNCHER_VARIABLE, end_with_parent
@@ -45,12 +45,13 @@ POLL_SECONDS = 1.0
 PACKAGES = ("braincl_med", "server", "client")
 
 
-def run_experiment(config: ExperimentConfig, cores_per_hospital: int) -> str:
+def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: bool = False) -> str:
     """Run `config` over its simulated hospitals until it is finished.
 
     Args:
         config: the experiment.
         cores_per_hospital: threads of one hospital's training; the others wait when the machine has no more cores.
+        fresh: delete the experiment's former state first.
 
     Returns:
         One sentence on how it ended.
@@ -67,8 +68,11 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int) -> str:
         update={"stream": stream, "state_root": str(state), "data_root": str(data.resolve()) if data else ""}
     )
     _wait_for_former_run(folder_of(state, config.name), f"experiment '{config.name}'")
+    if fresh:
+        forget_experiment(config)
     checkpoint = starting_point(config, build_registry(stream, config.seed))
     if checkpoint.finished:
+        record_end(RunStore(state, create=True), config.name)
         return (
             f"nothing to learn: all {len(checkpoint.registry.tasks)} tasks of '{config.name}' are learned "
             "(`braincl tasks add` adds a diagnosis, `--fresh` starts afresh)"
@@ -287,14 +291,29 @@ def _last_line(path: Path) -> str:
 def forget_experiment(config: ExperimentConfig) -> None:
     """Delete a simulated experiment: checkpoint, records, and its folder in every simulated hospital's vault.
 
+    The locks stay, so that a run that goes on elsewhere is noticed.
+
     Raises:
+        LockedError: another run writes it.
         BrainclError: a folder cannot be deleted.
     """
-    state = config.state_folder
+    state, what = config.state_folder, f"experiment '{config.name}'"
+    server = folder_of(state, config.name)
+    with locked(server, what):
+        for vault in state.glob(f"site-*/{config.name}"):
+            with locked(vault, f"a vault of {what}"):
+                _empty(vault, what)
+        if (state / "runs.sqlite").is_file():
+            RunStore(state).forget(config.name)
+        _empty(server, what)
+
+
+def _empty(folder: Path, what: str) -> None:
     try:
-        for folder in (state / "server" / config.name, *state.glob(f"site-*/{config.name}")):
-            shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK_NAME:
+                path.unlink()
     except OSError as error:
-        raise BrainclError(f"'{config.name}' cannot be deleted: {os.strerror(error.errno or 0).lower()}") from error
-    if (state / "runs.sqlite").is_file():
-        RunStore(state).forget(config.name)
+        raise BrainclError(f"{what} cannot be deleted: {os.strerror(error.errno or 0).lower()}") from error

@@ -57,7 +57,10 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
             continue
         place = settings
         for part in known[key][:-1]:
-            place = place.setdefault(part, {})
+            place[part] = {} if place.get(part) is None else place[part]
+            place = place[part]
+            if not isinstance(place, dict):
+                raise ConfigError(f"'{part}' is {place!r}, expected a mapping of keys, such as '{known[key][-1]}'")
         place[known[key][-1]] = value
     try:
         return ExperimentConfig.model_validate(settings)

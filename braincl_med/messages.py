@@ -1,6 +1,7 @@
 """What the server asks of a hospital and what it answers: weights, counts and figures, never a scan or a cue."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,8 +90,24 @@ class Report:
 
     @staticmethod
     def parse(text: str, weights: Weights) -> "Report":
-        """The inverse of `text`, with the weights that came beside it."""
-        return Report(**json.loads(text), weights=weights)
+        """The inverse of `text`, with the weights that came beside it.
+
+        Raises:
+            ValueError, TypeError: it is not the text of a report.
+        """
+        report = Report(**json.loads(text), weights=weights)
+        examples, loss = report.examples, report.loss
+        sound = (
+            isinstance(report.hospital, str)
+            and isinstance(report.failure, str)
+            and isinstance(report.figures, dict)
+            and isinstance(examples, int)
+            and examples >= 0
+            and (loss is None or (isinstance(loss, int | float) and math.isfinite(loss)))
+        )
+        if not sound:
+            raise ValueError("a report's name, counts or loss are not what they should be")
+        return report
 
 
 def size_of(message: Order | Report) -> int:

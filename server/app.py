@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -58,17 +59,21 @@ class FlowerNodes:
         self.grid = grid
         self.config = config
         self.names: dict[int, str] = {}
+        self.expected = config.federation.hospitals
 
     def connected(self) -> list[int]:
         """Node ids once the configured number is there, or what is there when the wait is over.
+
+        A hospital that did not come in time is not waited for again, and takes part once it is back.
 
         Raises:
             FederationError: fewer than the quorum came.
         """
         federation = self.config.federation
         deadline = time.monotonic() + federation.wait_seconds
-        while len(nodes := sorted(self.grid.get_node_ids())) < federation.hospitals and time.monotonic() < deadline:
+        while len(nodes := sorted(self.grid.get_node_ids())) < self.expected and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
+        self.expected = len(nodes)
         if len(nodes) < federation.least:
             raise FederationError(
                 f"{len(nodes)} of {federation.hospitals} hospitals connected within {federation.wait_seconds:.0f} s, "
@@ -105,5 +110,7 @@ class FlowerNodes:
             report = Report.parse(str(reply.content.config_records["report"]["json"]), weights)
         except (KeyError, TypeError, ValueError) as error:
             return Report(name, failure=f"its answer cannot be read ({type(error).__name__})")
+        if report.failure and report.hospital.startswith("node-"):
+            return replace(report, hospital=name)  # it failed before it knew its own name
         self.names[node] = report.hospital
         return report

@@ -8,6 +8,7 @@ The exchange is a function, so the same loop runs over Flower's grid and over ho
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,7 @@ from braincl_med.cortex.gaussians import MOMENTS, no_moments
 from braincl_med.errors import BrainclError, ConfigError, FederationError
 from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
+from braincl_med.federation.figures import objection_to_figures
 from braincl_med.files import locked
 from braincl_med.loading import changed_settings
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report, size_of
@@ -78,6 +80,12 @@ def starting_point(config: ExperimentConfig, registry: Registry) -> Checkpoint:
     return found
 
 
+def record_end(store: RunStore, experiment: str) -> None:
+    """Say of an experiment whose checkpoint is finished that it is: a run may be killed between the two."""
+    if store.experiment(experiment).status != "finished":
+        store.end(experiment, "finished")
+
+
 @dataclass
 class Coordinator:
     """Runs an experiment from wherever its checkpoint stands to its end.
@@ -109,7 +117,10 @@ class Coordinator:
         checkpoint = starting_point(self.config, self.registry)
         store = RunStore(self.config.state_folder, create=True)
         if checkpoint.finished:
+            record_end(store, self.config.name)
             return f"nothing to learn: all {len(checkpoint.registry.tasks)} tasks of '{self.config.name}' are learned"
+        if not checkpoint.weights:
+            store.forget(self.config.name)  # of a run whose checkpoint is lost
         data = describe(checkpoint.registry, self.config.stream)
         log.info("'%s' learns from %s", self.config.name, data)
         store.begin(checkpoint.settings, checkpoint.registry, versions(), data)
@@ -226,10 +237,19 @@ class Coordinator:
                 whole = order.phase == "discriminate"
                 expected = no_moments(order.weights) if whole else order.weights
                 reason = objection(report.weights, expected, whole) or ""
+            if not reason:
+                classes = order.registry.seen(order.task)
+                reason = objection_to_figures(report.figures, order.phase, classes) or ""
             if reason:
                 missing[report.hospital] = reason
             else:
                 usable.append(report)
+        # Tensors that most hospitals changed are the phase's; another choice cannot be averaged with them.
+        choices = Counter(frozenset(r.weights) for r in usable if r.examples)
+        if len(choices) > 1:
+            odd = [r for r in usable if r.examples and frozenset(r.weights) != choices.most_common(1)[0][0]]
+            missing |= {r.hospital: "it updated other tensors than most hospitals" for r in odd}
+            usable = [r for r in usable if r not in odd]
         silent = [n for n in known if n not in names]
         unnamed = self.config.federation.hospitals - len(names) - len(silent)
         silent += [f"unnamed-{i + 1}" for i in range(max(0, unnamed))]

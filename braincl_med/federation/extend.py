@@ -33,17 +33,22 @@ def add_task(state: Path, experiment: str, name: str, classes: Sequence[str]) ->
         classes: `dataset/label` or `dataset/class name`; none may be learned already.
 
     Raises:
-        ConfigError: the experiment is unknown or unfinished, the name is taken or no identifier, a class does not
-            exist or is learned already.
+        ConfigError: the experiment is unknown or unfinished or has a long tail, the name is taken or no identifier, a
+            class does not exist, is learned already or is named twice.
     """
     checkpoint = existing(state, experiment)
     if checkpoint.interrupted or not checkpoint.finished:
         raise ConfigError(f"experiment '{experiment}' has not learned all its tasks yet: finish its run first")
+    stream = StreamConfig.model_validate(checkpoint.settings["stream"])
+    if stream.imbalance > 1:
+        raise ConfigError(
+            f"'{experiment}' has a long tail over its classes (stream-imbalance), which one more would change: "
+            "describe all tasks in a configuration of another name"
+        )
     specs = tuple(parse_class(text) for text in classes)
     registry = checkpoint.registry.with_task(TaskSpec(name=name, classes=specs))
     _check_name(name)
-    unknown = StreamConfig.model_validate(checkpoint.settings["stream"]).unknown
-    held_out = sorted({spec.dataset for spec in specs} & set(unknown))
+    held_out = sorted({spec.dataset for spec in specs} & set(stream.unknown))
     if held_out:
         raise ConfigError(f"'{held_out[0]}' is held out as unknown scans (stream-unknown) in '{experiment}'")
     save_checkpoint(folder_of(state, experiment), checkpoint.model_copy(update={"registry": registry}))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from braincl_med.memory.training import Progress
 from braincl_med.messages import Order, Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Answers
+from braincl_med.methods.exemplars import exemplar_count
 from braincl_med.methods.kept import Kept
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.select import select
@@ -92,7 +93,18 @@ class Hospital:
         """Fit the memory module on the task's scans and commit their cues as working memory; then forget the scans.
 
         A task that is already in the vault under the same key is not encoded again, so a repeated order is harmless.
+        Tasks that this hospital missed, because it was away, are made up for.
         """
+        erased = {erasure.task for erasure in self.vault.erasures()}
+        for earlier in range(order.task):
+            if self.vault.entry(earlier) is None and earlier not in erased:
+                try:
+                    self._encode(replace(order, task=earlier))
+                except BrainclError as error:
+                    log.warning("%s: task %d was missed and cannot be made up for: %s", self.name, earlier, error)
+        return self._encode(order)
+
+    def _encode(self, order: Order) -> Report:
         key = self._memory_key(order)
         entry = self.vault.entry(order.task)
         if entry is not None:
@@ -146,21 +158,24 @@ class Hospital:
         rows = new if config.rows == "new" else range(new.stop)
         loss = wake(cortex, recalled, config, rows, epochs, self.seed(order))
         changed = {name: t for name, t in cortex.weights().items() if name.startswith("classifier.")}
-        return Report(self.name, len(recalled), _finite(loss), weights=changed)
+        return Report(self.name, len(recalled), _finite(loss), self.class_counts(order, recalled), changed)
 
     def select(self, order: Order) -> Report:
-        """Move the samples that represent their class best to long-term memory; empty working memory."""
-        entry = self.vault.entry(order.task)
-        if entry is None:
-            return Report(self.name)
-        if entry.memory == "working":
-            recalled = self.recalled(order.task)
-            cortex = Cortex.of(order.weights, self.config.cortex)
-            features = extract_features(cortex, recalled.images).numpy()
-            selection = self.config.selection
-            kept = select(features, recalled.labels, selection.per_class, selection.rule, self.seed(order))
-            self.vault.consolidate(order.task, kept, entry.sha256)
-        return Report(self.name, examples=self.vault.load(order.task).records)
+        """Move the samples that represent their class best to long-term memory; empty working memory.
+
+        Of earlier tasks too, where this hospital missed that.
+        """
+        for task in range(order.task + 1):
+            entry = self.vault.entry(task)
+            if entry is not None and entry.memory == "working":
+                recalled = self.recalled(task)
+                cortex = Cortex.of(order.weights, self.config.cortex)
+                features = extract_features(cortex, recalled.images).numpy()
+                selection, seed = self.config.selection, self.seed(replace(order, task=task))
+                kept = select(features, recalled.labels, selection.per_class, selection.rule, seed)
+                self.vault.consolidate(task, kept, entry.sha256)
+        held = self.vault.entry(order.task) is not None
+        return Report(self.name, examples=self.vault.load(order.task).records if held else 0)
 
     def sleep(self, order: Order) -> Report:
         """Train the whole network on this hospital's samples of all tasks that the method trains on."""
@@ -174,11 +189,7 @@ class Hospital:
         dithering = self.config.sleep.dithering if method.recalls else 0.0
         seed = self.seed(order)
         loss = sleep(cortex, samples, self.config.sleep, order.round, seed, dithering, objective)
-        # How many samples of each class a hospital has is said only where the server needs it.
-        counted = self.config.federation.classifier_rows == "by-class"
-        counts = np.bincount(samples.labels, minlength=order.registry.seen(order.task)).tolist()
-        figures = {"classes": counts} if counted else {}
-        return Report(self.name, len(samples), _finite(loss), figures, cortex.trainable())
+        return Report(self.name, len(samples), _finite(loss), self.class_counts(order, samples), cortex.trainable())
 
     def calibrate(self, order: Order) -> Report:
         """Take the shared network's normalisation statistics anew on the samples it was trained on."""
@@ -247,6 +258,7 @@ class Hospital:
                 together = np.concatenate([part[kind] for part in parts])
                 histograms.setdefault(kind, {})[group] = histogram(kind, together).tolist()
         storage = {**self.vault.sizes(), **self.kept.sizes(), **method.extra_bytes(shared)}
+        storage["records"] += exemplar_count(self.kept)
         figures = {"confusion": confusion.tolist(), "scores": histograms, "storage": storage}
         return Report(self.name, examples=int(confusion.sum()), figures=figures)
 
@@ -266,6 +278,12 @@ class Hospital:
             return None
         features, labels = extract_features(cortex, samples.images), torch.from_numpy(samples.labels)
         return Familiarity.of(moments(features, labels, order.registry.seen(order.task)))
+
+    def class_counts(self, order: Order, samples: Scans) -> dict[str, list[int]]:
+        """How many samples of each class there are here, which is said only where the server needs it."""
+        if self.config.federation.classifier_rows != "by-class":
+            return {}
+        return {"classes": np.bincount(samples.labels, minlength=order.registry.seen(order.task)).tolist()}
 
     @property
     def kept(self) -> Kept:

@@ -48,6 +48,9 @@ class Site(Protocol):
     def seed(self, order: Order) -> int:
         """The seed of all that is random in an order."""
 
+    def class_counts(self, order: Order, samples: Scans) -> dict[str, list[int]]:
+        """The figures of a training report: samples by class, where the server needs them."""
+
 
 Phase = Callable[[Site, Order], Report]
 

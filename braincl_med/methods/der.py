@@ -105,7 +105,7 @@ def _rebalance(site: Site, order: Order) -> Report:
         rows = range(cortex.classifier.out_features)
         loss = wake(cortex, samples, settings, rows, settings.epochs, site.seed(order))
     changed = {name: tensor for name, tensor in cortex.weights().items() if name.startswith("classifier.")}
-    return Report(site.name, len(samples), loss, weights=changed)
+    return Report(site.name, len(samples), loss, site.class_counts(order, samples), changed)
 
 
 DER = Method(

@@ -153,7 +153,8 @@ def _remember(site: Site, order: Order) -> Report:
     if not len(raw):
         return Report(site.name)
     if order.round:
-        for earlier in range(order.task):
+        # A hospital that missed the first round has nothing newer than the former sum.
+        for earlier in range(order.task) if site.kept.load(ITEM, order.task) is not None else ():
             site.kept.forget(ITEM, earlier)
         return Report(site.name, len(raw))
     settings: EwcConfig = site.config.ewc

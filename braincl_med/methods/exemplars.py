@@ -21,7 +21,7 @@ from braincl_med.cortex.cortex import Cortex, Weights, extract_features
 from braincl_med.messages import Order, Report
 from braincl_med.method_settings import ExemplarConfig
 from braincl_med.methods.base import Site
-from braincl_med.methods.kept import Arrays
+from braincl_med.methods.kept import Arrays, Kept
 from braincl_med.methods.sheets import Images, from_sheets, to_sheets
 from braincl_med.phases.select import Positions, ranked
 from braincl_med.streams.tasks import Registry, Scans
@@ -81,6 +81,12 @@ def exemplars(site: Site, task: int, codec: Codec | None = None) -> Scans:
     sheets = np.split(arrays["files"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["lengths"]) else []
     labels = arrays["labels"].astype(np.int64)
     return Scans(from_sheets([sheet.tobytes() for sheet in sheets], len(labels), size), labels)
+
+
+def exemplar_count(kept: Kept) -> int:
+    """How many exemplars are kept, of whatever task and codec."""
+    arrays = [kept.load(item, task) or {} for item in ITEMS.values() for task in kept.tasks(item)]
+    return sum(len(array) for held in arrays for name, array in held.items() if name.endswith("labels"))
 
 
 def with_exemplars(site: Site, registry: Registry, task: int, codec: Codec | None = None) -> Scans:

@@ -77,6 +77,10 @@ class Kept:
         except OSError as error:
             raise storage_error(path, 0, error) from error
 
+    def tasks(self, item: str) -> list[int]:
+        """The tasks of which an `item` is kept, in order."""
+        return sorted(int(path.stem.rpartition("-")[2]) for path in self.folder.glob(f"{item}-*.safetensors"))
+
     def sizes(self) -> dict[str, int]:
         """Bytes at rest by item."""
         total: dict[str, int] = {}

@@ -14,6 +14,7 @@ from braincl_med.config import ExperimentConfig
 from braincl_med.errors import ConfigError, DataError
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.files import storage_error
+from braincl_med.loading import changed_settings
 from braincl_med.memory.module import complete
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
@@ -23,6 +24,8 @@ from braincl_med.vault.cuefile import CueFile, Shard
 
 Images = npt.NDArray[np.uint8]
 
+OF_EVALUATION = ("stream-evaluate", "stream-test-per-class", "stream-unknown")
+"""Settings of the stream that decide about no training scan."""
 HIGHEST_PSNR = 100.0
 """Decibels of a recall that equals its scan, whose PSNR would be infinite."""
 BLOCK = 256
@@ -110,6 +113,7 @@ def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
     tasks = np.repeat(np.arange(len(parts), dtype=np.int64), [len(p) for p in parts])
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(handle, 0o600)  # a file that was there keeps its mode otherwise
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(
                 file,
@@ -126,17 +130,16 @@ def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
 
 def _check_same(learned: dict[str, Any], config: ExperimentConfig) -> None:
     """Refuse a configuration that would draw other scans than those that were encoded."""
-    now = config.as_result_settings()
-    for key, before, after in (
-        ("seed", learned["seed"], now["seed"]),
-        ("federation-hospitals", learned["federation"]["hospitals"], now["federation"]["hospitals"]),
-        *((f"stream-{key}", learned["stream"].get(key), value) for key, value in now["stream"].items()),
-    ):
-        if before != after:
-            raise ConfigError(
-                f"'{config.name}' was learned with {key} {before}, this configuration has {after}: "
-                "its scans are not those that were encoded"
-            )
+    changed = [
+        change
+        for change in changed_settings(learned, config)
+        if change.startswith(("seed ", "federation-hospitals ", "stream-")) and not change.startswith(OF_EVALUATION)
+    ]
+    if changed:
+        raise ConfigError(
+            f"'{config.name}' was learned with other settings: {'; '.join(changed)}: "
+            "its scans are not those that were encoded"
+        )
 
 
 def load_scans(path: Path) -> GivenScans:

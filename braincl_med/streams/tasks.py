@@ -81,6 +81,8 @@ class Registry(BaseModel):
         for spec in task.classes:
             if spec.key in known:
                 raise ConfigError(f"class '{spec.key}' is already learned in task '{known[spec.key]}'")
+            if [other.key for other in task.classes].count(spec.key) > 1:
+                raise ConfigError(f"class '{spec.key}' is named twice")
         if task.name in {t.name for t in self.tasks}:
             raise ConfigError(f"there is already a task named '{task.name}'; choose another name")
         return Registry(tasks=(*self.tasks, task))
