@@ -17,8 +17,8 @@ from braincl_med.launcher import run_experiment
 from braincl_med.methods import METHODS
 from braincl_med.records.store import RunStore
 from client.app import app as client_app
+from server.app import FlowerNodes, message_type
 from server.app import app as server_app
-from server.app import message_type
 from tests.federation.experiments import tiny
 from tests.federation.test_coordinator import figures
 
@@ -141,6 +141,20 @@ def test_too_few_hospitals_are_waited_for_and_then_named(tmp_path):
     config = tiny(tmp_path, federation_wait_seconds=0.1)
     with pytest.raises(RuntimeError, match="1 of 2 hospitals connected within 0 s, the quorum is 2"):
         serve(InProcessGrid(contexts(config, nodes=1)), config)
+
+
+def test_a_hospital_that_does_not_come_is_waited_for_once_and_welcome_later(tmp_path):
+    config = tiny(tmp_path, federation_wait_seconds=0.5, federation_quorum=1)
+    grid = InProcessGrid(contexts(config))
+    both = list(grid.get_node_ids())
+    grid.get_node_ids = lambda: both[:1]
+    nodes, begun = FlowerNodes(grid, config), time.monotonic()
+    assert nodes.connected() == both[:1]
+    waited = time.monotonic() - begun
+    assert nodes.connected() == both[:1]
+    assert time.monotonic() - begun < waited + 0.4 <= 2.5
+    grid.get_node_ids = lambda: both
+    assert nodes.connected() == sorted(both)
 
 
 def test_a_killed_supernode_is_named_though_its_error_comes_from_the_superlink(tmp_path):

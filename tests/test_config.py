@@ -118,7 +118,14 @@ def test_a_whole_configuration_survives_as_text():
 def test_where_and_how_long_are_no_part_of_the_result():
     first = ExperimentConfig(state_root="/a", resume=True)
     assert first.as_result_settings() == ExperimentConfig(state_root="/b").as_result_settings()
+    assert first.as_result_settings() == ExperimentConfig(federation={"quorum": 1}).as_result_settings()
     assert first.as_result_settings() != ExperimentConfig(seed=2).as_result_settings()
+
+
+def test_an_empty_section_takes_overrides_and_one_that_is_no_mapping_is_refused():
+    assert load_experiment("sleep:\nseed: 3", {"sleep-epochs": 6}).sleep.epochs == 6
+    with pytest.raises(ConfigError, match="'sleep' is 5, expected a mapping of keys, such as 'epochs'"):
+        load_experiment("sleep: 5\nseed: 3", {"sleep-epochs": 6})
 
 
 def test_folders_come_from_the_key_then_the_environment(monkeypatch, tmp_path):

@@ -82,7 +82,7 @@ def starting_point(config: ExperimentConfig, registry: Registry) -> Checkpoint:
 
 def record_end(store: RunStore, experiment: str) -> None:
     """Say of an experiment whose checkpoint is finished that it is: a run may be killed between the two."""
-    if store.experiment(experiment).status != "finished":
+    if experiment in store.experiments() and store.experiment(experiment).status != "finished":
         store.end(experiment, "finished")
 
 

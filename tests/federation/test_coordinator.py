@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.messages import Report
+from braincl_med.messages import Order, Report
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import as_json, summarise
 from braincl_med.records.table import table
@@ -207,6 +208,108 @@ def test_a_hospital_that_fails_is_named_and_the_quorum_decides(tmp_path, answer,
     missing = [s.missing for s in RunStore(tmp_path / "lenient").steps("tiny") if s.phase == "sleep"]
     assert len(missing) == 4
     assert all(list(m) == ["site-1"] for m in missing)
+
+
+def altered(**changes):
+    return lambda order, report: dataclasses.replace(report, **changes)
+
+
+@pytest.mark.parametrize(
+    ("phase", "answer", "reason"),
+    [
+        (
+            "sleep",
+            lambda o, r: dataclasses.replace(r, weights={"classifier.bias": r.weights["classifier.bias"]}),
+            "other",
+        ),
+        ("evaluate", altered(figures={}), "confusion: field required"),
+        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[-5]]}), "greater than"),
+        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[5]]}), "is not 3 by 3"),
+        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "scores": {"x": {}}}), "no score of"),
+        (
+            "evaluate",
+            lambda o, r: dataclasses.replace(r, figures={**r.figures, "scores": {"energy": {"known-wrong": [1]}}}),
+            "have not 500 bins",
+        ),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_missing_and_spoils_nothing(tmp_path, phase, answer, reason):
+    config = tiny(tmp_path, federation_hospitals=3, federation_quorum=2, stream_task_count=3, sleep_rounds=1)
+    registry = build_registry(config.stream, config.seed)
+    registry = registry.model_copy(update={"tasks": registry.tasks[:1]})
+    exchange = local_exchange(local_hospitals(config))
+
+    def spoiling(order):
+        return [
+            answer(order, report) if report.hospital == "site-1" and order.phase == phase else report
+            for report in exchange(order)
+        ]
+
+    Coordinator(config, registry, spoiling).run()
+    missing = {s.phase: s.missing for s in RunStore(tmp_path).steps("tiny") if s.missing}
+    assert list(missing) == [phase]
+    assert list(missing[phase]) == ["site-1"]
+    assert reason in missing[phase]["site-1"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"hospital": "a", "examples": "12"}', '{"hospital": "a", "examples": -1}', '{"hospital": "a", "loss": NaN}'],
+)
+def test_a_report_of_other_types_is_no_report(text):
+    with pytest.raises(ValueError, match="not what they should be"):
+        Report.parse(text, {})
+
+
+@pytest.mark.parametrize("missed", ["encode", "select"])
+def test_a_hospital_makes_up_for_what_it_missed(tmp_path, missed):
+    settings = {"stream_task_count": 2, "selection_per_class": 3, "sleep_rounds": 1, "federation_quorum": 1}
+    config, whole = tiny(tmp_path / "missing", **settings), tiny(tmp_path / "whole", **settings)
+
+    def losing(order):
+        # Whoever was away for the encoding was away for the whole task.
+        away = order.task == 0 and missed in (order.phase, "encode")
+        return local_exchange(local_hospitals(config)[: 1 if away else 2])(order)
+
+    coordinator(config, losing).run()
+    run_locally(whole)
+    late, always = (local_hospitals(c)[1].vault for c in (config, whole))
+    assert [(e.task, e.memory) for e in late.manifest().entries] == [(0, "long-term"), (1, "long-term")]
+    assert [late.load(task).records for task in range(2)] == [always.load(task).records for task in range(2)]
+
+
+def test_what_was_erased_is_not_made_up_for(tmp_path):
+    config = tiny(tmp_path, stream_task_count=2)
+    hospital = local_hospitals(config)[0]
+    registry = build_registry(config.stream, config.seed)
+    assert not hospital.answer(Order("tiny", 0, "encode", 0, registry, {})).failure
+    for spec in registry.tasks[0].classes:
+        hospital.vault.erase(0, spec.key)
+    assert not hospital.answer(Order("tiny", 1, "encode", 0, registry, {})).failure
+    assert [e.task for e in hospital.vault.manifest().entries] == [1]
+
+
+def test_a_run_that_was_killed_before_it_was_recorded_as_finished_is_recorded_so(tmp_path):
+    run_locally(tiny(tmp_path, stream_task_count=1, method="finetune"))
+    RunStore(tmp_path).end("tiny", "failed", "stopped by SystemExit; resume continues it")
+    assert "nothing to learn" in run_locally(tiny(tmp_path, stream_task_count=1, method="finetune"))
+    assert RunStore(tmp_path).experiment("tiny").status == "finished"
+
+
+def test_records_of_a_run_whose_checkpoint_is_lost_do_not_mix_with_the_next(tmp_path):
+    run_locally(tiny(tmp_path, stream_task_count=2, method="finetune", sleep_rounds=1))
+    shutil.rmtree(folder_of(tmp_path, "tiny"))
+    config = tiny(tmp_path, stream_task_count=2, method="joint", seed=7, sleep_rounds=1)
+
+    def stopping(order):
+        if order.task:
+            raise FederationError("enough")
+        return local_exchange(local_hospitals(config))(order)
+
+    with pytest.raises(FederationError, match="enough"):
+        coordinator(config, stopping).run()
+    summary = summarise(RunStore(tmp_path), "tiny")
+    assert (summary.method, summary.seed, summary.evaluated) == ("joint", 7, 1)
 
 
 def test_two_hospitals_of_one_name_are_refused(tmp_path):

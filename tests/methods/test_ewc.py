@@ -149,6 +149,11 @@ def test_plain_keeps_a_pair_of_every_task_and_online_the_sum_and_the_latest_weig
     np.testing.assert_array_equal(online.kept.load("fisher", 1)[row], total[row])
     online.answer(order_for("remember", 1, weights[1], number=1))
     assert online.kept.load("fisher", 0) is None
+    # A hospital that missed the first round of the second task keeps what it had.
+    late = remembering(tmp_path / "late", {0: tasks[0]}, weights, ewc_variant="online")
+    late = hospital_with(tmp_path / "late", tasks, method="ewc", ewc_variant="online")
+    late.answer(order_for("remember", 1, weights[1], number=1))
+    assert late.kept.load("fisher", 0) is not None
     assert online.kept.sizes()["fisher"] < 2 * 4 * 11.3e6
 
 

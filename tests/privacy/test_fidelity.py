@@ -192,8 +192,12 @@ def test_the_checkpoints_registry_counts_and_another_configuration_is_refused(en
     )
     written = export_scans(config, 0, tmp_path / "scans.npz")
     assert set(written.labels.tolist()) == set(range(shorter.seen(1)))
-    with pytest.raises(ConfigError, match="learned with seed 1, this configuration has 2"):
+    with pytest.raises(ConfigError, match="seed was 1, is 2: its scans are not those that were encoded"):
         export_scans(config.model_copy(update={"seed": 2}), 0, tmp_path / "scans.npz")
+    (tmp_path / "scans.npz").chmod(0o644)
+    evaluated_otherwise = config.stream.model_copy(update={"evaluate": "val", "test_per_class": 3})
+    export_scans(config.model_copy(update={"stream": evaluated_otherwise}), 0, tmp_path / "scans.npz")
+    assert (tmp_path / "scans.npz").stat().st_mode & 0o777 == 0o600
     other = config.stream.model_copy(update={"train_per_class": 9})
-    with pytest.raises(ConfigError, match="stream-train-per-class 8, this configuration has 9"):
+    with pytest.raises(ConfigError, match="stream-train-per-class was 8, is 9"):
         export_scans(config.model_copy(update={"stream": other}), 0, tmp_path / "scans.npz")
