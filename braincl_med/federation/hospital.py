@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from braincl_med.config import ExperimentConfig
+from braincl_med.config import ALL_CLASSES, ExperimentConfig
 from braincl_med.cortex.cortex import Cortex, Weights, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS, moments
@@ -263,17 +263,16 @@ class Hospital:
         return Report(self.name, examples=int(confusion.sum()), figures=figures)
 
     def familiarity(self, order: Order, cortex: Cortex, told: Weights) -> Familiarity | None:
-        """Where the features of all hospitals' samples lie; where no moments were told, of this one's recalled ones.
+        """Where the features of all hospitals' samples lie; where no moments were told, of this one's.
 
-        None for a method or hospital without any. Raw training scans are not used: BrainCL has none left once a task
-        is encoded.
+        None for a hospital without samples and for a method that has none of every class. The samples are those that
+        the method trains on, so BrainCL's are recalled.
         """
         if told:
             return Familiarity.of(told)
-        method = METHODS[self.config.method]
-        if not method.recalls:
+        if self.config.method not in ALL_CLASSES:
             return None
-        samples = method.samples(self, order.registry, order.task)
+        samples = METHODS[self.config.method].samples(self, order.registry, order.task)
         if not len(samples):
             return None
         features, labels = extract_features(cortex, samples.images), torch.from_numpy(samples.labels)

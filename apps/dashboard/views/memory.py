@@ -12,7 +12,7 @@ ITEMS = {
     "tables": "tables of the coder",
     "index": "index and labels",
     "exemplars": "raw scans",
-    "webp": "scans as WebP files",
+    "webp": "scans as lossy WebP",
     "fisher": "importances of weights",
     "generator": "generators of dreams",
     "deviations": "deviations of weights",
