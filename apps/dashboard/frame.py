@@ -10,11 +10,6 @@ import streamlit as st
 from apps.dashboard import data
 from braincl_med.errors import BrainclError
 
-METHODS = {
-    "braincl": "BrainCL: hospitals keep coded memories, no scans",
-    "finetune": "Finetune: nothing is kept; the lower bound to compare with",
-    "joint": "Joint: all raw scans are kept; the upper bound to compare with",
-}
 CARD_PIXELS = 204
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Stopped"}
 

@@ -4,36 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import charts, data, frame
+from apps.dashboard.words import ITEMS, PHASES
 from braincl_med.records.table import duration, size
 
-ITEMS = {
-    "cues": "coded scans (cues)",
-    "completion": "networks that recall them",
-    "tables": "tables of the coder",
-    "index": "index and labels",
-    "exemplars": "raw scans",
-    "webp": "scans as lossy WebP",
-    "fisher": "importances of weights",
-    "generator": "generators of dreams",
-    "deviations": "deviations of weights",
-    "backbones": "backbones of former tasks",
-}
-PHASES = {
-    "encode": "encode: fit the memory, code the scans",
-    "wake": "wake: learn the new diagnoses",
-    "select": "select: choose what to keep",
-    "sleep": "sleep: train on all memories",
-    "train": "train: on raw scans",
-    "calibrate": "calibrate: take statistics anew",
-    "discriminate": "discriminate: solve the classifier",
-    "remember": "remember: keep something of the task",
-    "rebalance": "rebalance: train the classifier evenly",
-    "prototypes": "prototypes: pool class means",
-    "dream": "dream: train a generator",
-    "head": "head: learn the new diagnoses",
-    "consolidate": "consolidate: train on dreams",
-    "evaluate": "evaluate: test scans are counted",
-}
 MIB = 1024**2
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import charts, frame
+from apps.dashboard.words import METHODS
 from braincl_med.records.summary import Summary
 from braincl_med.records.table import duration, percent, size
 
@@ -82,7 +83,7 @@ summary = record.summary
 
 st.subheader(frame.plain(summary.name))
 st.markdown(
-    f"**Method:** {frame.METHODS.get(summary.method, frame.plain(summary.method))}  \n"
+    f"**Method:** {METHODS.get(summary.method, frame.plain(summary.method))}  \n"
     f"**Scans:** {frame.plain(summary.data)}  \n"
     f"**Status:** {frame.STATUS.get(summary.status, summary.status)}, begun {frame.when(summary.started)}, "
     f"last recorded {frame.when(summary.updated)}  \n"

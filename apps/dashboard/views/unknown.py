@@ -7,15 +7,10 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import charts, data, frame
+from apps.dashboard.words import SCORES
 from braincl_med.evaluation.rejection import EDGES, KNOWN, answering, threshold_at
 from braincl_med.records.table import percent
 
-SCORES = {
-    "familiarity": "likeness to the memory's recalls (Mahalanobis distance)",
-    "energy": "energy (log-sum-exp)",
-    "max-softmax": "highest probability (softmax)",
-    "certainty": "agreement of the network's draws (MESU)",
-}
 GROUPS = {
     "known-correct": "known, recognised",
     "known-wrong": "known, mistaken",
