@@ -196,8 +196,13 @@ def summarise(store: RunStore, name: str) -> Summary:
     numbers = [registry.numbers(t) for t in range(len(registry.tasks))]
     matrix = accuracy_matrix(counts, numbers)
     at_rest: dict[str, int] = {}
-    for after_task, _, item, amount in store.storage(name):
-        if after_task == evaluated - 1:
+    storage = store.storage(name)
+    # A hospital that missed the latest evaluation still keeps what it told last.
+    latest = {
+        hospital: max(row[0] for row in storage if row[1] == hospital) for hospital in {row[1] for row in storage}
+    }
+    for after_task, hospital, item, amount in storage:
+        if after_task == latest[hospital]:
             at_rest[item] = at_rest.get(item, 0) + amount
     records = at_rest.pop("records", None)
     steps = store.steps(name)

@@ -70,6 +70,15 @@ def test_costs_and_missing_hospitals_are_summed(store: RunStore) -> None:
     ]
 
 
+def test_what_a_hospital_kept_last_counts_though_it_missed_the_latest_evaluation(tmp_path: Path) -> None:
+    store = by_hand(tmp_path)
+    third = np.diag([8] * 4)
+    store.record_evaluation("hand", 2, "a", third, {}, {"cues": 300, "records": 12})
+    summary = summarise(store, "hand")
+    assert summary.at_rest == {"cues": 300 + 190, "index": 10}
+    assert summary.records == 12 + 8
+
+
 def test_rejection_after_each_task(store: RunStore) -> None:
     summary = summarise(store, "memories")
     energy = [r for r in summary.rejection if r.score == "energy"]
