@@ -10,7 +10,8 @@ import numpy.typing as npt
 import streamlit as st
 
 from braincl_med.config import ExperimentConfig
-from braincl_med.records.store import Audit, Experiment, RunStore
+from braincl_med.records.schema import Audit, Experiment
+from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 
 Scores = dict[str, dict[str, npt.NDArray[np.int64]]]

@@ -29,7 +29,8 @@ from braincl_med.loading import changed_settings
 from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report, size_of
 from braincl_med.methods import METHODS
 from braincl_med.phases.discriminant import discriminant
-from braincl_med.records.store import RunStore, Step
+from braincl_med.records.schema import Step
+from braincl_med.records.store import RunStore
 from braincl_med.seeding import seed_everything, seed_for
 from braincl_med.streams.describe import describe
 from braincl_med.streams.tasks import Registry

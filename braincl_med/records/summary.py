@@ -21,7 +21,8 @@ from braincl_med.evaluation.continual import (
 )
 from braincl_med.evaluation.fairness import Fairness, fairness
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, auroc, fpr_at_95
-from braincl_med.records.store import RunStore, Step
+from braincl_med.records.schema import Step
+from braincl_med.records.store import RunStore
 from braincl_med.streams.tasks import Registry
 
 NAN = float("nan")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from braincl_med.errors import RecordsError
-from braincl_med.records.store import SCHEMA_VERSION, STORE_NAME, RunStore, Step
+from braincl_med.records.schema import SCHEMA_VERSION, Step
+from braincl_med.records.store import STORE_NAME, RunStore
 from tests.records.example_store import AUDIT, HOSPITALS, REAL, REGISTRY, begin, build_example, settings
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from apps.dashboard import data, frame
 from braincl_med.errors import BrainclError
-from braincl_med.records.store import Audit
+from braincl_med.records.schema import Audit
 from braincl_med.records.table import percent, size
 
 
