@@ -60,7 +60,7 @@ def _table(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
             _percent([r.summary.fairness.worst_accuracy for r in mine if r.summary.fairness]),
             f"{np.mean(ratios):.3f}" if ratios else "",
             kept,
-            f"{np.mean(samples):.0f} B" if samples else "",
+            _size(float(np.mean(samples))) if samples else "",
             f"{np.mean([r.summary.seconds for r in mine]):.0f}",
             _size(float(np.max([r.peak_bytes for r in mine]))),
             f"{len(mine)} of {len(bench.seeds)}" if len(mine) < len(bench.seeds) else str(len(mine)),
