@@ -121,6 +121,25 @@ def test_what_crosses_the_wire_is_weights_and_text_without_scans(tmp_path):
         }
 
 
+def test_moments_of_all_hospitals_travel_both_ways(tmp_path):
+    config = tiny(
+        tmp_path, sleep_classifier="discriminant", stream_share="by-class", stream_task_count=1, sleep_rounds=1
+    )
+    grid = InProcessGrid(contexts(config))
+    original, told = grid.send_and_receive, {}
+
+    def watching(messages, *, timeout=None):
+        told[messages[0].metadata.message_type] = set(messages[0].content["weights"])
+        return original(messages, timeout=timeout)
+
+    grid.send_and_receive = watching
+    serve(grid, config)
+    moments = {"moments.shares", "moments.sums", "moments.second"}
+    assert moments <= told["evaluate"]
+    assert not moments & told["train.discriminate"]
+    assert "familiarity" in RunStore(tmp_path).scores("tiny", 0)
+
+
 def test_a_node_that_is_set_up_wrongly_says_so_and_the_run_fails_with_its_sentence(tmp_path):
     config = tiny(tmp_path)
     nodes = contexts(config)
