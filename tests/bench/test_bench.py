@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from braincl_med.bench.cells import results_of, run_cells
+from braincl_med.bench.cells import Result, results_of, run_cells
 from braincl_med.bench.plan import cells_of, load_bench
 from braincl_med.bench.report import markdown, picture
 from braincl_med.cli import app
@@ -69,6 +69,13 @@ def test_a_row_of_equal_bytes_keeps_no_more_than_its_rival(finished):
     # Whole scans only, and a file's own header.
     assert kept["BrainCL"] - 6 * scan < kept["Replay, equal bytes"] < kept["BrainCL"] + 6 * 1024
     assert kept["Finetune"] == 0
+
+
+def test_a_row_whose_rival_keeps_other_bytes_now_is_refused(finished, monkeypatch):
+    folder, bench, _ = finished
+    monkeypatch.setattr(Result, "bytes_per_scan", 1.5)
+    with pytest.raises(ConfigError, match=r"'small-phantom-braincl-seed-1' keeps 1\.5; give another folder"):
+        results_of(list(cells_of(bench)), folder)
 
 
 def test_the_tables_figures_are_those_of_the_run_store(finished):

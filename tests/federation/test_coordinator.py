@@ -150,6 +150,8 @@ def test_a_finished_experiment_has_nothing_to_learn_until_a_task_is_added(tmp_pa
 
     with pytest.raises(ConfigError, match="already learned in task 'smear'"):
         add_task(tmp_path, "tiny", "again", ["phantom-smear/1"])
+    with pytest.raises(ConfigError, match="'phantom-ultrasound/0' is named twice"):
+        add_task(tmp_path, "tiny", "twice", ["phantom-ultrasound/0"] * 2)
     with pytest.raises(ConfigError, match="task name"):
         add_task(tmp_path, "tiny", "No Name", ["phantom-ultrasound/0"])
     with pytest.raises(ConfigError, match="no experiment 'nobody'"):
@@ -208,57 +210,6 @@ def test_a_hospital_that_fails_is_named_and_the_quorum_decides(tmp_path, answer,
     missing = [s.missing for s in RunStore(tmp_path / "lenient").steps("tiny") if s.phase == "sleep"]
     assert len(missing) == 4
     assert all(list(m) == ["site-1"] for m in missing)
-
-
-def altered(**changes):
-    return lambda order, report: dataclasses.replace(report, **changes)
-
-
-@pytest.mark.parametrize(
-    ("phase", "answer", "reason"),
-    [
-        (
-            "sleep",
-            lambda o, r: dataclasses.replace(r, weights={"classifier.bias": r.weights["classifier.bias"]}),
-            "other",
-        ),
-        ("evaluate", altered(figures={}), "confusion: field required"),
-        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[-5]]}), "greater than"),
-        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[5]]}), "is not 3 by 3"),
-        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "scores": {"x": {}}}), "no score of"),
-        (
-            "evaluate",
-            lambda o, r: dataclasses.replace(r, figures={**r.figures, "scores": {"energy": {"known-wrong": [1]}}}),
-            "have not 500 bins",
-        ),
-    ],
-)
-def test_an_answer_that_cannot_be_used_is_missing_and_spoils_nothing(tmp_path, phase, answer, reason):
-    config = tiny(tmp_path, federation_hospitals=3, federation_quorum=2, stream_task_count=3, sleep_rounds=1)
-    registry = build_registry(config.stream, config.seed)
-    registry = registry.model_copy(update={"tasks": registry.tasks[:1]})
-    exchange = local_exchange(local_hospitals(config))
-
-    def spoiling(order):
-        return [
-            answer(order, report) if report.hospital == "site-1" and order.phase == phase else report
-            for report in exchange(order)
-        ]
-
-    Coordinator(config, registry, spoiling).run()
-    missing = {s.phase: s.missing for s in RunStore(tmp_path).steps("tiny") if s.missing}
-    assert list(missing) == [phase]
-    assert list(missing[phase]) == ["site-1"]
-    assert reason in missing[phase]["site-1"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"hospital": "a", "examples": "12"}', '{"hospital": "a", "examples": -1}', '{"hospital": "a", "loss": NaN}'],
-)
-def test_a_report_of_other_types_is_no_report(text):
-    with pytest.raises(ValueError, match="not what they should be"):
-        Report.parse(text, {})
 
 
 @pytest.mark.parametrize("missed", ["encode", "select"])
@@ -334,6 +285,12 @@ def test_methods_to_compare_with_train_on_what_they_may(tmp_path):
         steps = [s for s in RunStore(tmp_path).steps(method) if s.phase == "train" and s.round == 0]
         assert [s.examples for s in steps] == expected
         assert not (tmp_path / "site-0" / method).exists()
+
+
+def test_a_long_tail_takes_no_further_task(tmp_path):
+    run_locally(tiny(tmp_path, method="finetune", stream_task_count=1, stream_imbalance=2, sleep_rounds=1))
+    with pytest.raises(ConfigError, match="long tail"):
+        add_task(tmp_path, "tiny", "more", ["phantom-fundus/0"])
 
 
 def test_without_sleep_the_backbone_never_changes_and_memory_stays_working(tmp_path):

@@ -4,7 +4,7 @@ import torch
 
 from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, extract_features
-from braincl_med.methods.exemplars import exemplars, packed, unpacked, with_exemplars
+from braincl_med.methods.exemplars import exemplar_count, exemplars, packed, unpacked, with_exemplars
 from braincl_med.streams.tasks import Scans
 from tests.methods.one_hospital import hospital_with, noise, order_for
 
@@ -24,7 +24,7 @@ def remembered(folder, scans, weights, task=0, **overrides):
     report = hospital.answer(order_for("remember", task, weights))
     assert not report.failure
     kept = exemplars(hospital, task)
-    assert report.examples == len(kept)
+    assert report.examples == len(kept) == exemplar_count(hospital.kept)
     return hospital, kept
 
 

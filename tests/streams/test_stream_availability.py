@@ -10,6 +10,13 @@ from braincl_med.streams.availability import phantom_for, resolve
 from braincl_med.streams.counts import MEDMNIST40, check_medmnist40_counts, kept_counts
 from braincl_med.streams.named import build_registry
 
+UNOFFICIAL: dict[str, Any] = {
+    "name": "medmnist",
+    "sets": ("breastmnist",),
+    "download": False,
+    "allow_unofficial": True,
+}
+
 
 def test_a_phantom_needs_no_file(tmp_path: Path) -> None:
     stream = StreamConfig(name="phantom")
@@ -60,27 +67,15 @@ def test_a_damaged_file_never_falls_back(write_unofficial: Any) -> None:
 
 def test_a_named_unknown_set_must_be_there(write_unofficial: Any) -> None:
     folder = write_unofficial("breastmnist").parent
-    settings: dict[str, Any] = {
-        "name": "medmnist",
-        "sets": ("breastmnist",),
-        "download": False,
-        "allow_unofficial": True,
-    }
-    assert resolve(StreamConfig(**settings), folder)[1] is None
+    assert resolve(StreamConfig(**UNOFFICIAL), folder)[1] is None
     with pytest.raises(medmnist.MissingScansError, match="retinamnist"):
-        resolve(StreamConfig(**settings, unknown=("retinamnist",)), folder)
+        resolve(StreamConfig(**UNOFFICIAL, unknown=("retinamnist",)), folder)
 
 
 def test_an_unofficial_file_needs_the_split_that_is_evaluated(write_unofficial: Any) -> None:
     folder = write_unofficial("breastmnist").parent
-    settings: dict[str, Any] = {
-        "name": "medmnist",
-        "sets": ("breastmnist",),
-        "download": False,
-        "allow_unofficial": True,
-    }
     with pytest.raises(DataError, match="val_images"):
-        resolve(StreamConfig(**settings, evaluate="val"), folder)
+        resolve(StreamConfig(**UNOFFICIAL, evaluate="val"), folder)
 
 
 def test_a_bad_configuration_never_falls_back(tmp_path: Path) -> None:
