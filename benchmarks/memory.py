@@ -2,7 +2,7 @@
 
     export BRAINCL_DATA=/folder/of/npz/files
     python benchmarks/memory.py --quick
-    python benchmarks/memory.py blood-400 --out docs/images
+    python benchmarks/memory.py blood-400 --out docs/results
     python benchmarks/memory.py blood-1000-long blood64-1000-long    # on a GPU
 
 Each cell (data set, memory, setting, seed) is fitted, recalled and trained on by itself; the same ResNet-18, epochs,

@@ -103,7 +103,8 @@ def bench(
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Run nothing, print what is there.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the table (.md) and the picture (.png).")
+        Path | None,
+        typer.Option("--out", help="Folder for the table (.md), whose notes stay, and the picture (.png)."),
     ] = None,
 ) -> None:
     """Run methods x streams x seeds, each hospital in this machine; resumable; print one table."""
@@ -116,9 +117,9 @@ def bench(
     from braincl_med.files import write_whole
 
     plan = load_bench(config)
-    unknown = sorted(set(row or ()) - {r.name for r in plan.rows})
-    if unknown:
-        raise ConfigError(f"no row '{unknown[0]}' in '{plan.name}', it has: {', '.join(r.name for r in plan.rows)}")
+    for what, asked, known in (("row", row, [r.name for r in plan.rows]), ("seed", seed, plan.seeds)):
+        if unknown := [one for one in asked or () if one not in known]:
+            raise ConfigError(f"no {what} '{unknown[0]}' in '{plan.name}', it has: {', '.join(map(str, known))}")
     root, every = _state(state), list(cells_of(plan))
     wanted = [c for c in every if (not row or c.row.name in row) and (not seed or c.seed in seed)]
     rivals = {c.rival.name: c.rival for c in wanted if c.rival is not None}
@@ -136,13 +137,15 @@ def bench(
             ),
         )
     results = results_of(every, root)
-    page = markdown(plan, results, f"braincl bench {config}")
+    written = out / f"{plan.name}.md" if out is not None else None
+    former = written.read_text(encoding="utf-8") if written is not None and written.is_file() else ""
+    page = markdown(plan, results, f"braincl bench {config}", former)
     typer.echo(page)
-    if out is not None:
-        write_whole(out / f"{plan.name}.md", page.encode())
+    if written is not None:
+        write_whole(written, page.encode())
         try:
             if results:
-                picture(plan, results, out / f"{plan.name}.png")
+                picture(plan, results, written.with_suffix(".png"))
         except ImportError:
             typer.echo("no picture: it needs matplotlib, pip install 'braincl-med[bench]'", err=True)
     if failures:

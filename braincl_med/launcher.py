@@ -34,7 +34,7 @@ from braincl_med.files import LOCK_NAME, locked, storage_error
 from braincl_med.loading import packaged_configs
 from braincl_med.logs import log_path
 from braincl_med.processes import LAUNCHER_VARIABLE, end_with_parent
-from braincl_med.records.store import RunStore
+from braincl_med.records.store import RunStore, now
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
 
@@ -84,14 +84,17 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
         followed.touch()
     except OSError as error:
         raise storage_error(followed, 0, error) from error
+    began, follow = now(), _Tail(followed)
     with tempfile.TemporaryDirectory(prefix="braincl-") as scratch, _superlink(Path(scratch), flower_log) as flwr:
         app = _assemble_app(Path(scratch) / "app")
-        status = _submit_and_follow(flwr, app, config, cores_per_hospital, followed, flower_log)
+        status = _submit_and_follow(flwr, app, config, cores_per_hospital, follow, flower_log)
     record = RunStore(state).experiment(config.name) if (state / "runs.sqlite").is_file() else None
     if status == "finished:completed" and record is not None and record.status == "finished":
         return f"'{config.name}' has learned all {len(record.registry.tasks)} tasks"
-    reason = record.message if record is not None and record.status == "failed" else ""
-    raise FederationError(reason or _last_line(followed) or f"the run ended as '{status}'; see '{flower_log.name}'")
+    # What a former run recorded or logged is not why this one failed.
+    failed = record is not None and record.status == "failed" and record.updated >= began
+    reason = record.message if record is not None and failed else ""
+    raise FederationError(reason or follow.last or f"the run ended as '{status}'; see '{flower_log.name}'")
 
 
 def _wait_for_former_run(folder: Path, what: str) -> None:
@@ -234,7 +237,7 @@ def _assemble_app(folder: Path) -> Path:
 
 
 def _submit_and_follow(
-    flwr: _Flwr, app: Path, config: ExperimentConfig, cores_per_hospital: int, followed: Path, flower_log: Path
+    flwr: _Flwr, app: Path, config: ExperimentConfig, cores_per_hospital: int, follow: "_Tail", flower_log: Path
 ) -> str:
     """Submit the run, print the coordinator's lines as they come, and return Flower's final status of the run."""
     overrides = app.parent / "overrides.toml"
@@ -245,7 +248,6 @@ def _submit_and_follow(
     federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
     if gpus := torch.cuda.device_count():
         federation += f" client-resources-num-gpus={1000 // -(-hospitals // gpus) / 1000}"
-    follow = _Tail(followed)
     answer = flwr.json("run", str(app), "own", "-c", str(overrides), "--federation-config", federation)
     if not answer.get("success"):
         raise FederationError(f"the SuperLink refused the run: {answer.get('error-message', answer)}")
@@ -266,11 +268,12 @@ def _submit_and_follow(
 
 
 class _Tail:
-    """Prints what the coordinator has logged since the last look."""
+    """Prints what the coordinator has logged since the last look; `last` is the last line of it, or nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = path.stat().st_size
+        self.last = ""
 
     def print_new(self) -> None:
         with self.path.open("rb") as file:
@@ -280,12 +283,7 @@ class _Tail:
         self.position += len(complete) + len(newline)
         for line in complete.decode(errors="replace").splitlines():
             print(line, flush=True)
-
-
-def _last_line(path: Path) -> str:
-    """The last line that the server app logged, or nothing."""
-    lines = path.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else ""
+            self.last = line
 
 
 def forget_experiment(config: ExperimentConfig) -> None:

@@ -9,6 +9,8 @@ import streamlit as st
 
 from apps.dashboard import data
 from braincl_med.errors import BrainclError
+from braincl_med.records.summary import Summary
+from braincl_med.records.table import size
 
 CARD_PIXELS = 204
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Stopped"}
@@ -51,16 +53,24 @@ def chosen() -> data.Record:
     if not found:
         sentence("The run store holds no experiment yet.", "`braincl run demo` runs the packaged example.")
     name = st.session_state.get("experiment")
-    record = data.record(name if name in found else found[0])
+    try:
+        record = data.record(name if name in found else found[0])
+    except BrainclError as error:
+        unreadable(error)
     _announce(record)
     return record
 
 
 def compared(record: data.Record) -> list[data.Record]:
-    """`record` first, then the others chosen to stand beside it."""
-    found = names()
-    others = [n for n in st.session_state.get("compared", []) if n in found and n != record.summary.name]
-    return [record, *map(data.record, others)]
+    """`record` first, then the others chosen to stand beside it; one that cannot be read is left out and named."""
+    found, records = names(), [record]
+    for name in st.session_state.get("compared", []):
+        if name in found and name != record.summary.name:
+            try:
+                records.append(data.record(name))
+            except BrainclError as error:
+                st.warning(f"Left out of the comparison: {plain(str(error))}.")
+    return records
 
 
 def need_evaluation(record: data.Record) -> None:
@@ -93,6 +103,11 @@ def cards(figures: Iterable[tuple[str, str, str]]) -> None:
             st.metric(label, value, help=help_text, border=True, width=CARD_PIXELS)
 
 
+def kept(summary: Summary) -> str:
+    """What all hospitals together keep on disk."""
+    return "all raw scans" if summary.keeps_raw_scans else size(summary.bytes_at_rest)
+
+
 def table(rows: pd.DataFrame) -> None:
     """A short table that shows every word, its cells as they are."""
     st.table(rows.map(lambda cell: plain(str(cell))).rename(index=plain, columns=plain))
@@ -103,11 +118,16 @@ def names() -> list[str]:
     try:
         return data.names()
     except BrainclError as error:
-        text = str(error)
-        sentence(
-            f"{text[:1].upper()}{text[1:]}.",
-            "The dashboard reads the folder given by `--state`, or by the variable `BRAINCL_STATE`.",
-        )
+        unreadable(error)
+
+
+def unreadable(error: BrainclError) -> NoReturn:
+    """Say in one sentence why the store cannot be shown, and end the page."""
+    text = str(error)
+    sentence(
+        f"{text[:1].upper()}{text[1:]}.",
+        "The dashboard reads the folder given by `--state`, or by the variable `BRAINCL_STATE`.",
+    )
 
 
 def _announce(record: data.Record) -> None:

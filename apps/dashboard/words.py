@@ -41,7 +41,7 @@ PHASES = {
     "evaluate": "evaluate: test scans are counted",
 }
 SCORES = {
-    "familiarity": "likeness to the memory's recalls (Mahalanobis distance)",
+    "familiarity": "likeness to the classes learnt (Mahalanobis distance)",
     "energy": "energy (log-sum-exp)",
     "max-softmax": "highest probability (softmax)",
     "certainty": "agreement of the network's draws (MESU)",

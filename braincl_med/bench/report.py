@@ -17,26 +17,38 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def markdown(bench: BenchConfig, results: Sequence[Result], command: str) -> str:
+def markdown(bench: BenchConfig, results: Sequence[Result], command: str, former: str = "") -> str:
     """Tables of all streams: means over seeds, ± the standard deviation where there are several.
 
     Args:
         bench: the plan; rows without a finished cell are said to be missing.
         results: finished cells.
         command: that made them.
+        former: the page as it is, whose notes stay: what somebody wrote between its head and its first table.
     """
     lines = [
         f"# {bench.name}",
         "",
         f"`{command}`, seeds {', '.join(map(str, bench.seeds))}; {_machine()}; {datetime.now(UTC):%Y-%m-%d}.",
-        f"A row alone: `{command} --row NAME`.",
+        f"A row alone: `{command} --row NAME`. ± is the standard deviation over seeds; blank: not measured.",
+        "",
+        *_notes(former),
     ]
     for stream in bench.streams:
         mine = [r for r in results if r.cell.stream == stream]
+        lines += [f"## {stream}", "", *([f"{mine[0].summary.data}.", ""] if mine else []), *_table(bench, mine), ""]
         if mine:
-            lines += ["", f"## {stream}", "", f"{mine[0].summary.data}.", "", *_table(bench, mine), ""]
-            lines += [*_curves(bench, mine), "", *_items(bench, mine)]
-    return "\n".join(lines) + "\n"
+            lines += [*_curves(bench, mine), "", *_items(bench, mine), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _notes(page: str) -> list[str]:
+    """The lines of a page between its head, which ends with a blank line after `A row alone`, and its first table."""
+    lines = page.splitlines()
+    head = next((n for n, line in enumerate(lines) if line.startswith("A row alone: ")), len(lines))
+    start = next((n for n, line in enumerate(lines) if n > head and not line), len(lines)) + 1
+    end = next((n for n, line in enumerate(lines) if n >= start and line.startswith("## ")), len(lines))
+    return lines[start:end]
 
 
 def _table(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
@@ -60,7 +72,7 @@ def _table(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
             _percent([r.summary.fairness.worst_accuracy for r in mine if r.summary.fairness]),
             f"{np.mean(ratios):.3f}" if ratios else "",
             kept,
-            _size(float(np.mean(samples))) if samples else "",
+            _size(float(np.mean(samples))) if len(samples) == len(mine) else "",
             f"{np.mean([r.summary.seconds for r in mine]):.0f}",
             _size(float(np.max([r.peak_bytes for r in mine]))),
             f"{len(mine)} of {len(bench.seeds)}" if len(mine) < len(bench.seeds) else str(len(mine)),
@@ -96,7 +108,7 @@ def _items(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
 
 
 def picture(bench: BenchConfig, results: Sequence[Result], path: Path) -> None:
-    """Accuracy on all classes known after each task, a line a row, a panel a stream; means over seeds.
+    """Accuracy on all classes known after each task, a line a row, a panel a stream; bars are the spread over seeds.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -104,17 +116,23 @@ def picture(bench: BenchConfig, results: Sequence[Result], path: Path) -> None:
     from matplotlib.figure import Figure
 
     streams = [s for s in bench.streams if any(r.cell.stream == s for r in results)]
-    figure = Figure(figsize=(7 * len(streams), 4.5), layout="constrained")
+    figure = Figure(figsize=(10 * len(streams), max(4.5, 0.2 * len(bench.rows))), layout="constrained")
     for axes, stream in zip(np.atleast_1d(figure.subplots(1, len(streams))), streams, strict=True):
-        for number, row in enumerate(bench.rows):
+        shown = 0
+        for row in bench.rows:
             curves = [r.summary.after_each for r in results if r.cell.row == row and r.cell.stream == stream]
             if curves:
-                mean = 100 * np.mean(curves, 0)
-                style = ("-", "--", ":")[number // 10 % 3]
-                axes.plot(range(1, len(mean) + 1), mean, marker="o", markersize=3, linestyle=style, label=row.name)
+                look = {"color": f"C{shown % 10}", "linestyle": ("-", "--", ":", "-.")[shown // 10 % 4]}
+                steps, mean = np.arange(1, len(curves[0]) + 1), 100 * np.mean(curves, 0)
+                axes.plot(steps, mean, marker="o", markersize=3, label=row.name, **look)
+                if len(curves) > 1:
+                    axes.errorbar(
+                        steps, mean, 100 * np.std(curves, 0, ddof=1), fmt="none", capsize=2, alpha=0.5, **look
+                    )
+                shown += 1
         axes.set(title=stream, xlabel="tasks learned", ylabel="accuracy on all classes known (%)", ylim=(0, 100))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 

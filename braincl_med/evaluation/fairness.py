@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from braincl_med.evaluation.continual import Counts, class_accuracies
+
+DEALS = 2000
+"""How often right answers are dealt anew to see what chance does."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Fairness:
             "disparate impact", Fig. 5c).
         between_tasks: best minus worst task, each the mean of its classes' accuracies.
         hospital_spread: best minus worst hospital, each over its own test scans.
+        hospital_chance: what `hospital_spread` stays below in 95 of 100 cases where the network serves all hospitals
+            alike (`spread_by_chance`).
     """
 
     worst_class: int
@@ -28,6 +34,7 @@ class Fairness:
     within_tasks: float
     between_tasks: float
     hospital_spread: float
+    hospital_chance: float
 
 
 def fairness(confusions: Counts, tasks: Sequence[range]) -> Fairness:
@@ -45,9 +52,7 @@ def fairness(confusions: Counts, tasks: Sequence[range]) -> Fairness:
     by_class = class_accuracies(confusions.sum(0))
     task_values = [by_class[list(t)] for t in tasks if not np.all(np.isnan(by_class[list(t)]))]
     means = [float(np.nanmean(values)) for values in task_values]
-    scans = confusions.sum((1, 2))
-    correct = np.trace(confusions, axis1=1, axis2=2)
-    by_hospital = correct[scans > 0] / scans[scans > 0]
+    by_hospital = _by_hospital(np.trace(confusions, axis1=1, axis2=2), confusions.sum((1, 2)))
     return Fairness(
         worst_class=int(np.nanargmin(by_class)),
         worst_accuracy=float(np.nanmin(by_class)),
@@ -55,4 +60,32 @@ def fairness(confusions: Counts, tasks: Sequence[range]) -> Fairness:
         within_tasks=max(float(np.nanmax(v) - np.nanmin(v)) for v in task_values),
         between_tasks=max(means) - min(means),
         hospital_spread=float(by_hospital.max() - by_hospital.min()),
+        hospital_chance=spread_by_chance(confusions),
     )
+
+
+def spread_by_chance(confusions: Counts, share: float = 0.95) -> float:
+    """The quantile of `hospital_spread` under chance alone, with each hospital's own mix of classes.
+
+    A permutation test by class: the right answers of every class are dealt anew among the hospitals that have test
+    scans of it, as if it did not matter whose scan it is. The same counts give the same figure.
+
+    Args:
+        confusions: (H, C, C) counts of each hospital.
+        share: of deals that stay at or below the returned spread.
+    """
+    generator = np.random.default_rng(0)
+    scans = confusions.sum(2)
+    right = np.diagonal(confusions, axis1=1, axis2=2).sum(0)
+    dealt = sum(
+        generator.multivariate_hypergeometric(scans[:, number], int(right[number]), DEALS, method="marginals")
+        for number in range(len(right))
+    )
+    by_hospital = _by_hospital(np.asarray(dealt), scans.sum(1))
+    return float(np.quantile(np.ptp(by_hospital, axis=-1), share))
+
+
+def _by_hospital(right: npt.NDArray[np.int64], scans: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(..., H') shares of right answers of the hospitals that have test scans; `right` is (..., H), `scans` (H,)."""
+    shares: npt.NDArray[np.float64] = right[..., scans > 0] / scans[scans > 0]
+    return shares

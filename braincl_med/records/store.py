@@ -212,7 +212,8 @@ class RunStore:
         """One experiment.
 
         Raises:
-            RecordsError: the store has none of that name; the message lists those it has.
+            RecordsError: the store has none of that name, and the message lists those it has; or what it holds of it
+                is not of this program's version.
         """
         with self._connection() as db:
             row = db.execute("SELECT * FROM experiment WHERE name=?", (name,)).fetchone()
@@ -220,13 +221,24 @@ class RunStore:
             raise RecordsError(
                 f"no experiment '{name}' in the run store; it has: {', '.join(self.experiments()) or 'none'}"
             )
+        try:
+            config, registry, versions = (
+                json.loads(row[3]),
+                Registry.model_validate_json(row[4]),
+                json.loads(row[5]),
+            )
+        except ValueError as error:
+            raise RecordsError(
+                f"the record of '{name}' is damaged, or another version of this program wrote it: its settings, "
+                "tasks or versions cannot be read"
+            ) from error
         return Experiment(
             name=row[0],
             method=row[1],
             seed=row[2],
-            config=json.loads(row[3]),
-            registry=Registry.model_validate_json(row[4]),
-            versions=json.loads(row[5]),
+            config=config,
+            registry=registry,
+            versions=versions,
             machine=row[6],
             data=row[7],
             status=row[8],

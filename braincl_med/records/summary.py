@@ -153,8 +153,9 @@ class Summary:
 
     @property
     def bytes_per_sample(self) -> float | None:
-        """What one kept sample costs, networks and tables included; None when none is kept."""
-        return sum(self.at_rest.values()) / self.records if self.records else None
+        """What one kept sample costs, networks and tables that it is read with included; None when none is kept."""
+        kept = sum(amount for item, amount in self.at_rest.items() if item != "backbones")
+        return kept / self.records if self.records else None
 
     @property
     def bytes_on_wire(self) -> int:

@@ -1,5 +1,7 @@
 import contextlib
+import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from braincl_med.bench import cells
 from braincl_med.bench.cells import Result, results_of, run_cells
 from braincl_med.bench.plan import cells_of, load_bench
 from braincl_med.bench.report import markdown, picture
@@ -78,15 +81,87 @@ def test_a_row_whose_rival_keeps_other_bytes_now_is_refused(finished, monkeypatc
         results_of(list(cells_of(bench)), folder)
 
 
+def table_of(page, heading):
+    """The cells of the table that begins with `heading`, by row name and column."""
+    lines = page[page.index(f"| {heading} |") :].split("\n\n")[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
 def test_the_tables_figures_are_those_of_the_run_store(finished):
     folder, bench, _ = finished
     results = results_of(list(cells_of(bench)), folder)
-    page = markdown(bench, results, "braincl bench small")
-    lines = {line.split(" | ")[0].lstrip("| "): line for line in page.splitlines() if line.startswith("| ")}
+    table = table_of(markdown(bench, results, "braincl bench small"), "method")
+    assert list(table) == ["Finetune", "Replay, equal bytes", "BrainCL"]
+    first = next(r.summary.last_accuracy for r in results if r.cell.row.name == "Finetune")
     for result in results:
-        assert f"{100 * result.summary.last_accuracy:.1f}" in page
+        row, summary = table[result.cell.row.name], result.summary
+        assert row["last %"] == f"{100 * summary.last_accuracy:.1f}"
+        assert row["average %"] == f"{100 * summary.average_accuracy:.1f}"
+        assert row["forgetting %"] == f"{100 * summary.forgetting:.1f}"
+        assert row["worst class %"] == f"{100 * summary.fairness.worst_accuracy:.1f}"
+        assert row["of the first row's last"] == (f"{summary.last_accuracy / first:.3f}" if first else "")
+        assert (row["kept"] == "0 B") == (result.kept_bytes == 0)
+        assert row["seeds"] == "1"
         assert result.peak_bytes > 50 * 2**20
-    assert list(lines)[:4] == ["method", "Finetune", "Replay, equal bytes", "BrainCL"]
+
+
+def test_means_and_spreads_over_seeds(finished):
+    folder, bench, _ = finished
+    [one] = [r for r in results_of(list(cells_of(bench)), folder) if r.cell.row.name == "BrainCL"]
+
+    def with_figures(row, seed, last, worst, kept):
+        cell = dataclasses.replace(one.cell, row=row, seed=seed)
+        fair = dataclasses.replace(one.summary.fairness, worst_accuracy=worst)
+        figures = {"last_accuracy": last, "average_accuracy": last, "forgetting": -0.01, "records": 4}
+        summary = dataclasses.replace(one.summary, **figures, after_each=(1.0, last), fairness=fair, at_rest=kept)
+        return dataclasses.replace(one, cell=cell, summary=summary, peak_bytes=3 * 2**20)
+
+    bench = bench.model_copy(update={"seeds": (1, 2, 3)})
+    joint, rival, _ = bench.rows
+    page = markdown(
+        bench,
+        [
+            with_figures(joint, 1, 0.8, 0.5, {"cues": 1024}),
+            with_figures(joint, 2, 0.5, 0.3, {"cues": 3072}),
+            with_figures(rival, 1, 0.4, 0.0, {"cues": 400, "backbones": 2**30}),
+            with_figures(rival, 2, 0.5, 0.0, {"cues": 400, "backbones": 2**30}),
+            with_figures(rival, 3, 0.9, 0.6, {"cues": 400, "backbones": 2**30}),
+        ],
+        "braincl bench small",
+    )
+    table = table_of(page, "method")
+    two, three, none = table.values()
+    assert two["last %"] == "65.0 ± 21.2"
+    assert two["worst class %"] == "40.0 ± 14.1"
+    assert (two["kept"], two["a sample"], two["seeds"]) == ("2.0 KiB", "512 B", "2 of 3")
+    assert three["last %"] == "60.0 ± 26.5"
+    assert three["of the first row's last"] == "0.750"
+    assert (three["kept"], three["a sample"], three["peak memory"]) == ("1.00 GiB", "100 B", "3.0 MiB")
+    assert none["seeds"] == "0 of 3"
+    assert not any(value for key, value in none.items() if key not in ("method", "seeds"))
+    assert table_of(page, "after task")[rival.name]["2"] == "60.0 ± 26.5"
+
+
+def test_a_page_written_again_keeps_its_notes(finished):
+    folder, bench, _ = finished
+    results = results_of(list(cells_of(bench)), folder)
+    page = markdown(bench, results, "braincl bench small")
+    head, heading, rest = page.partition("## phantom")
+    noted = (
+        f"{head}What it says:\n\n- nothing much\n\n![curve](small.png)\n\n{heading}{rest.replace('BrainCL', 'Old')}"
+    )
+    again = markdown(bench, results, "braincl bench small", noted)
+    assert again.count("- nothing much\n\n![curve](small.png)\n\n## phantom") == 1
+    assert "Old" not in again
+    assert markdown(bench, results, "braincl bench small", again) == again
+    assert again.replace("What it says:\n\n- nothing much\n\n![curve](small.png)\n\n", "") == page
+
+
+def test_a_seed_that_the_plan_does_not_have_is_refused(tmp_path):
+    done = CliRunner().invoke(app, ["bench", str(written(tmp_path)), "--state", str(tmp_path), "--seed", "99"])
+    assert isinstance(done.exception, ConfigError)
+    assert "no seed '99' in 'small', it has: 1" in str(done.exception)
 
 
 def test_the_picture_has_a_line_for_every_row(finished, tmp_path):
@@ -101,6 +176,20 @@ def test_a_time_limit_stops_cleanly_and_the_table_says_what_is_missing(tmp_path)
     done = CliRunner().invoke(app, ["bench", str(path), "--state", str(tmp_path), "--time-limit", "0"])
     assert done.exit_code == 0, done.output
     assert not results_of(list(cells_of(load_bench(str(path)))), tmp_path)
+    assert {row["seeds"] for row in table_of(done.output, "method").values()} == {"0 of 1"}
+
+
+def test_a_time_limit_stops_a_cell_that_runs(tmp_path, monkeypatch):
+    started, start = [], cells._start
+
+    def noted(*arguments):
+        started.append(start(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(cells, "_start", noted)
+    plan = list(cells_of(load_bench(str(written(tmp_path)))))
+    assert run_cells(plan, tmp_path, 1, time.monotonic() + 2, list) == []
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 def alive(process):
@@ -134,6 +223,7 @@ def test_a_cell_that_fails_is_named_with_its_reason(tmp_path):
     )
     assert done.returncode == 1
     assert "1 of 1 cells failed" in done.stderr
+    assert "'bloodmnist.npz' is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
 

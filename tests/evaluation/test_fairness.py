@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from fairlearn.metrics import MetricFrame
+from scipy.stats import hypergeom
 from sklearn.metrics import accuracy_score, confusion_matrix
 
-from braincl_med.evaluation.fairness import fairness
+from braincl_med.evaluation.fairness import fairness, spread_by_chance
 
 TASKS = [range(0, 2), range(2, 4), range(4, 6)]
 
@@ -54,6 +55,36 @@ def test_equal_treatment_has_no_spread() -> None:
     counts = np.stack([np.diag([5] * 4), np.diag([9] * 4)])
     found = fairness(counts, [range(0, 2), range(2, 4)])
     assert (found.class_spread, found.within_tasks, found.between_tasks, found.hospital_spread) == (0, 0, 0, 0)
+
+
+def counted(right: list[list[int]], scans: list[list[int]]) -> np.ndarray:
+    """(H, C, C) counts with `right` of `scans` recognised, the others taken for the next class; both (H, C)."""
+    counts = np.zeros((len(scans), len(scans[0]), len(scans[0])), np.int64)
+    for hospital, (hits, given) in enumerate(zip(right, scans, strict=True)):
+        for number, (hit, all_of) in enumerate(zip(hits, given, strict=True)):
+            counts[hospital, number, number] = hit
+            counts[hospital, number, number - 1] = all_of - hit
+    return counts
+
+
+def test_chance_between_two_hospitals_is_that_of_the_hypergeometric_distribution() -> None:
+    right = hypergeom(40, 24, 20)
+    numbers = np.arange(41)
+    spreads, weights = np.abs(2 * numbers - 24) / 20, right.pmf(numbers)
+    order = np.argsort(spreads)
+    exact = spreads[order][np.searchsorted(np.cumsum(weights[order]), 0.95)]
+    assert spread_by_chance(counted([[12, 0], [12, 0]], [[20, 0], [20, 0]])) == pytest.approx(exact)
+
+
+def test_another_mix_of_classes_is_not_another_treatment() -> None:
+    found = fairness(counted([[18, 1], [2, 9]], [[18, 10], [2, 90]]), [range(0, 2)])
+    assert found.hospital_spread == pytest.approx(19 / 28 - 11 / 92)
+    assert found.hospital_spread <= found.hospital_chance
+
+
+def test_a_hospital_served_worse_stands_out_from_chance() -> None:
+    worse = fairness(counted([[28, 29], [27, 29], [15, 16]], [[30, 30]] * 3), [range(0, 2)])
+    assert worse.hospital_spread > worse.hospital_chance
 
 
 def test_no_test_scans_at_all_is_refused() -> None:

@@ -55,9 +55,14 @@ figures = [
         "The largest difference between two diagnoses that were learned together (the paper's disparate impact).",
     ),
     ("Between groups", fair.between_tasks, "Best minus worst group of diseases, each the mean of its diagnoses."),
-    ("Between hospitals", fair.hospital_spread, "Best minus worst hospital, each on its own test scans."),
+    (
+        "Between hospitals",
+        fair.hospital_spread,
+        "Best minus worst hospital, each on its own test scans. Where all are served alike, chance alone gives up to "
+        f"{percent(fair.hospital_chance)} in 95 of 100 cases.",
+    ),
 ]
-st.caption("Largest differences in accuracy; 0 % is equal treatment.")
+st.caption("Largest differences in accuracy; 0 % is equal treatment, and few test scans never give exactly that.")
 frame.cards((label, percent(value), about) for label, value, about in figures)
 
 latest = record.counts[-1]
@@ -72,6 +77,13 @@ rows = pd.DataFrame(
     ]
 )
 st.altair_chart(charts.intervals(rows, "name", "Accuracy on the hospital's own test scans"), width="stretch")
+if len(rows) > 1:
+    above = fair.hospital_spread > fair.hospital_chance
+    st.caption(
+        "All hospitals use the same network. With so few test scans chance alone sets the best and the worst apart "
+        f"by up to {percent(fair.hospital_chance)} (95 of 100 cases); here it is {percent(fair.hospital_spread)}, "
+        + ("more than chance explains." if above else "no sign of unequal treatment.")
+    )
 silent = [name for name, counts in zip(hospitals, latest, strict=True) if not counts.sum()]
 if silent:
     st.caption(f"No test scans after the latest group from: {frame.plain(', '.join(silent))}.")

@@ -26,6 +26,15 @@ def at_rest(record: data.Record) -> pd.DataFrame:
     )
 
 
+def last_told(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each hospital told last; one that missed the latest evaluation keeps that still, and is marked so."""
+    told = rows.groupby("Hospital")["After"].transform("last")
+    latest = rows[rows["After"] == told].copy()
+    stale = latest["After"] != rows["After"].iloc[-1]
+    latest.loc[stale, "Hospital"] += " (told after " + latest.loc[stale, "After"] + ")"
+    return latest
+
+
 def bars(rows: pd.DataFrame, name: str) -> None:
     """A chart of what each value of column `name` keeps."""
     summed = rows.groupby([name, "Part"], sort=False)["Bytes"].sum().reset_index()
@@ -36,18 +45,18 @@ def bars(rows: pd.DataFrame, name: str) -> None:
 
 frame.begin(
     "Memory and network",
-    "What hospitals keep on disk instead of scans, what is sent over the network, and how long it takes.",
+    "What hospitals keep on disk of former diagnoses, what is sent over the network, and how long it takes.",
 )
 record = frame.chosen()
 summary = record.summary
 pixels = int(record.experiment.config.get("stream", {}).get("size", 0))
 
 cards = [
-    ("Kept on disk", size(summary.bytes_at_rest), "All hospitals together, after the latest group of diseases."),
+    ("Kept on disk", frame.kept(summary), "All hospitals together, after the latest group of diseases."),
     (
         "Per kept sample",
         size(summary.bytes_per_sample),
-        "A coded scan with its share of networks and tables."
+        "With BrainCL a coded scan with its share of networks and tables."
         f" A raw grey scan of {pixels} × {pixels} pixels takes {size(pixels**2)}, in colour three times that.",
     ),
     ("Sent over the network", size(summary.bytes_on_wire), "Network weights and messages to and from all hospitals."),
@@ -55,14 +64,16 @@ cards = [
 ]
 frame.cards(cards)
 if summary.keeps_raw_scans:
-    st.warning("This method trains on every raw scan of former groups. Those bytes are not counted here.")
+    st.warning(
+        "This method keeps every raw scan of former groups and trains on it. Those bytes are not counted here."
+    )
 
 st.subheader("On disk")
 rows = at_rest(record)
 if rows["Bytes"].sum():
     st.markdown(f"{summary.records or 0:,} samples are kept after the latest group.")
     by_hospital, by_step, numbers = st.tabs(["By hospital", "After each group", "Numbers"])
-    latest = rows[rows["After"] == record.tasks[-1]]
+    latest = last_told(rows)
     with by_hospital:
         bars(latest, "Hospital")
     with by_step:
@@ -72,8 +83,10 @@ if rows["Bytes"].sum():
         wide["all"] = wide.sum(axis=1)
         wide.loc["all"] = wide.sum(axis=0)
         frame.table(wide.map(lambda n: "-" if pd.isna(n) else size(n)))
+elif summary.keeps_raw_scans:
+    st.markdown("Hospitals keep all raw scans, which are not counted.")
 elif summary.evaluated:
-    st.markdown("This method keeps no memories: 0 bytes on disk.")
+    st.markdown("This method keeps nothing of former diagnoses: 0 bytes on disk.")
 else:
     st.markdown("Counted once the first group of diseases is learned.")
 

@@ -16,7 +16,8 @@ HELP = {
     "forgetting": "How far accuracy on earlier groups has fallen below the best they ever had, on average. "
     "0 % means nothing was forgotten; below 0 % means they improved.",
     "worst": "The accuracy of the diagnosis that is recognised least.",
-    "rest": "What all hospitals together keep on disk for good: coded memories and the networks that recall them.",
+    "rest": "What all hospitals together keep on disk for good: with BrainCL coded memories and the "
+    "networks that recall them.",
     "wire": "Network weights and messages sent to and from all hospitals, over the whole run. Scans are never sent.",
 }
 
@@ -29,12 +30,10 @@ def headline(summary: Summary) -> None:
         ("Accuracy now", percent(summary.last_accuracy), HELP["last"]),
         ("Forgetting", percent(summary.forgetting), HELP["forgetting"]),
         ("Weakest diagnosis", percent(worst.worst_accuracy if worst else None), HELP["worst"]),
-        ("Kept on disk", size(summary.bytes_at_rest), HELP["rest"]),
+        ("Kept on disk", frame.kept(summary), HELP["rest"]),
         ("Sent over the network", size(summary.bytes_on_wire), HELP["wire"]),
     ]
     frame.cards(figures)
-    if summary.keeps_raw_scans:
-        st.caption("This method keeps every raw scan for training; those bytes are not counted above.")
 
 
 def learned(summary: Summary) -> pd.DataFrame:
@@ -61,14 +60,15 @@ def comparison(summaries: list[Summary]) -> pd.DataFrame:
     """Figures down, experiments across."""
     figures = {
         "Method": [s.method for s in summaries],
-        "Scans": ["synthetic phantom" if s.synthetic else "medical" for s in summaries],
+        "Scans": [f"synthetic phantom: {s.data}" if s.synthetic else s.data for s in summaries],
+        "Diagnoses": [str(len(s.classes)) for s in summaries],
         "Status": [frame.STATUS.get(s.status, s.status) for s in summaries],
         "Groups learned": [f"{s.evaluated} of {len(s.tasks)}" for s in summaries],
         "Average accuracy": [percent(s.average_accuracy) for s in summaries],
         "Accuracy now": [percent(s.last_accuracy) for s in summaries],
         "Forgetting": [percent(s.forgetting) for s in summaries],
         "Weakest diagnosis": [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries],
-        "Kept on disk": ["all raw scans" if s.keeps_raw_scans else size(s.bytes_at_rest) for s in summaries],
+        "Kept on disk": [frame.kept(s) for s in summaries],
         "Sent over the network": [size(s.bytes_on_wire) for s in summaries],
         "Time": [duration(s.seconds) for s in summaries],
     }
@@ -108,6 +108,11 @@ summaries = [r.summary for r in frame.compared(record)]
 if len(summaries) > 1:
     st.subheader("Comparison")
     st.markdown("The experiments chosen in the sidebar, side by side.")
+    if len({(s.data, tuple(c.key for c in s.classes)) for s in summaries}) > 1:
+        st.warning(
+            "These experiments learned other diagnoses or were tested on other scans: their accuracies cannot be "
+            "compared. The sidebar chooses which stand here."
+        )
     frame.table(comparison(summaries))
     points = pd.DataFrame(
         [

@@ -95,6 +95,8 @@ score = right.selectbox(
 if score is None:
     frame.sentence("No confidence score of this program's kinds was recorded.")
 groups, edges = record.scores[task][score], EDGES[score]
+if any(len(counts) != len(edges) - 1 for counts in groups.values()):
+    frame.sentence("Another version of this program recorded this score, over other bins than this one's.")
 known = sum((groups[kind] for kind in KNOWN if kind in groups), np.zeros(len(edges) - 1, np.int64))
 total = sum(groups.values())
 if not np.sum(total):
@@ -137,6 +139,19 @@ st.altair_chart(
     width="stretch",
 )
 st.caption("Each curve is one group of scans; scans left of the threshold are set aside.")
+
+settings = record.experiment.config
+if (
+    score == "familiarity"
+    and len(record.summary.hospitals) > 1
+    and settings.get("stream", {}).get("share") != "iid"
+    and settings.get("sleep", {}).get("classifier") != "discriminant"
+):
+    st.warning(
+        "Hospitals share these diagnoses unevenly, and each measures likeness to the classes that it holds "
+        "itself: a diagnosis it holds few scans of looks unknown to it. The figures are of all hospitals together and may be far "
+        "off for one of them."
+    )
 
 st.subheader("How well known and unknown are told apart")
 st.markdown(
