@@ -10,7 +10,7 @@ Drawing = alt.LayerChart | alt.FacetChart
 MOST_NUMBERS = 14
 # Okabe & Ito's colours; the last two only where there are that many curves.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"]
-DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 6], [12, 3, 2, 3, 2, 3], [1, 4]]
 SHARES: dict[str, Any] = {"format": ".0%", "tickCount": 5}
 LABEL: dict[str, Any] = {
     "labelFlush": False,
@@ -24,7 +24,7 @@ LABEL: dict[str, Any] = {
 def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_title: str, y_title: str) -> Drawing:
     """One curve a value of column `name`, in the order of `names`; `x` holds the ordered steps, `y` shares of 1.
 
-    Colours and dashes both tell the curves apart.
+    Colours and dashes both tell the curves apart, each for eight of them and their pairs for all.
     """
     steps, found = list(dict.fromkeys(frame[x])), [n for n in names if n in set(frame[name])]
     shown = alt.Chart(frame).encode(
@@ -165,19 +165,19 @@ def densities(frame: pd.DataFrame, threshold: int, ticks: dict[int, str], x_titl
 
 def _fills(name: str, found: list[str], palette: list[str]) -> alt.Fill:
     # A channel of its own, so that the legend shows the strokes alone.
-    return alt.Fill(f"{name}:N", scale=alt.Scale(domain=found, range=_repeat(palette, found)), legend=None)
+    return alt.Fill(f"{name}:N", scale=alt.Scale(domain=found, range=_looks(palette, found)), legend=None)
 
 
 def _strokes(name: str, found: list[str], palette: list[str]) -> alt.Stroke:
     return alt.Stroke(
-        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_repeat(palette, found)), legend=_legend(found)
+        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_looks(palette, found)), legend=_legend(found)
     )
 
 
 def _dashes(name: str, found: list[str]) -> alt.StrokeDash:
     # The same domain and legend as the strokes', so that one legend shows both.
     return alt.StrokeDash(
-        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_repeat(DASHES, found)), legend=_legend(found)
+        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_looks(DASHES, found, 1)), legend=_legend(found)
     )
 
 
@@ -195,8 +195,10 @@ def _legend(found: list[str]) -> alt.Legend:
     )
 
 
-def _repeat(choices: list[Any], found: list[str]) -> list[Any]:
-    return [choices[i % len(choices)] for i in range(len(found))]
+def _looks(choices: list[Any], found: list[str], shift: int = 0) -> list[Any]:
+    """One of `choices` for each of `found`; after each turn the choices begin `shift` later."""
+    turns = len(choices)
+    return [choices[(i + shift * (i // turns)) % turns] for i in range(len(found))]
 
 
 def _angle(labels: list[str]) -> int:

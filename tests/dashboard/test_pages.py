@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, size
 from tests.dashboard.conftest import OpenPage
-from tests.records.example_store import AUDIT, REAL, begin, build_example, confusion_after, learn
+from tests.records.example_store import AUDIT, REAL, REGISTRY, begin, build_example, confusion_after, learn
 
 PAGES = {
     "overview": "Overview",
@@ -126,6 +127,46 @@ def test_gaps_in_what_was_measured(open_page: OpenPage, tmp_path: Path) -> None:
             assert not open_page(page).exception, page
 
 
+def test_records_of_another_version_are_said_to_be_so(open_page: OpenPage, tmp_path: Path) -> None:
+    """Other bins of a score, and tasks that this program cannot read."""
+    store = build_example(tmp_path)
+    store.record_evaluation("no-memory", 2, "site-0", np.eye(6, dtype=int), {}, {})
+    for hospital in ("site-0", "site-1", "site-2"):
+        bins = {"energy": {"known-correct": [1, 2, 3], "unknown-far": [4, 0, 0]}}
+        store.record_evaluation("no-memory", 2, hospital, np.eye(6, dtype=int), bins, {})
+    app = open_page("unknown", "no-memory")
+    app.main.selectbox[0].set_value(2).run()
+    assert not app.exception
+    assert "recorded this score, over other bins" in words(app)
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE experiment SET registry='{}' WHERE name='memories'")
+    app = open_page("overview", "no-memory")
+    assert not app.exception
+    assert "Left out of the comparison: the record of 'memories' is damaged" in words(app)
+    for page in FIGURES:
+        app = open_page(page, "memories")
+        assert not app.exception, page
+        assert "another version of this program wrote it" in words(app)
+
+
+def test_experiments_on_other_scans_are_not_compared_without_a_word(open_page: OpenPage, tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    assert "cannot be compared" not in words(open_page("overview"))
+    begin(store, "elsewhere", data=f"{REAL}, evaluated on VALIDATION scans")
+    app = open_page("overview", "elsewhere")
+    app.sidebar.multiselect(key="compared").set_value(["elsewhere", "memories"]).run()
+    assert "cannot be compared" in words(app)
+    assert "VALIDATION" in app.table[0].value.loc["Scans", "elsewhere"]
+
+
+def test_familiarity_of_uneven_shares_carries_a_warning(open_page: OpenPage, tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    assert "share these diagnoses unevenly" not in words(open_page("unknown", "memories"))
+    settings = store.experiment("memories").config
+    store.begin(settings | {"stream": settings["stream"] | {"share": "dirichlet"}}, REGISTRY, {}, REAL)
+    assert "share these diagnoses unevenly" in words(open_page("unknown", "memories"))
+
+
 def test_overview_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path) -> None:
     summary = summarise(build_example(tmp_path), "memories")
     app = open_page("overview", "memories")
@@ -162,6 +203,12 @@ def test_curves_may_be_one_for_each_diagnosis_or_none(open_page: OpenPage, tmp_p
     app.toggle[0].set_value(False).run()
     assert not app.exception
     assert "No test scans have been counted" in words(app)
+
+
+def test_fairness_says_what_chance_does(open_page: OpenPage, tmp_path: Path) -> None:
+    fair = summarise(build_example(tmp_path), "memories").fairness
+    assert fair is not None
+    assert f"by up to {percent(fair.hospital_chance)}" in words(open_page("fairness", "memories"))
 
 
 def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
@@ -204,6 +251,39 @@ def test_memory_names_missing_hospitals(open_page: OpenPage, tmp_path: Path) -> 
     app = open_page("memory", "memories")
     assert any("no answer in time" in str(table.value) for table in app.table)
     assert "0 bytes on disk" in words(open_page("memory", "no-memory"))
+
+
+def test_memory_of_a_hospital_that_missed_the_latest_evaluation_still_counts(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "gap")
+    rng = np.random.default_rng(0)
+    for task, hospitals in ((0, ("a", "b")), (1, ("a",))):
+        for hospital in hospitals:
+            store.record_evaluation(
+                "gap",
+                task,
+                hospital,
+                confusion_after(task, "braincl", rng),
+                {},
+                {"cues": 1000 * (task + 1), "records": 9},
+            )
+    app = open_page("memory")
+    table = app.table[0].value
+    assert metrics(app)["Kept on disk"] == size(3000)
+    assert [c.replace("\\", "") for c in table.columns] == ["a", "b (told after 1 · blood-cells)", "all"]
+    assert [cell.replace("\\", "") for cell in table.iloc[-1]] == [size(2000), size(1000), size(3000)]
+
+
+def test_a_method_that_keeps_all_scans_does_not_keep_0_bytes(open_page: OpenPage, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "all-scans", "joint")
+    learn(store, "all-scans", "finetune")
+    for page in ("overview", "memory"):
+        app = open_page(page)
+        assert metrics(app)["Kept on disk"] == "all raw scans"
+        assert "0 bytes" not in words(app)
 
 
 def test_audit_names_what_failed(open_page: OpenPage, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def at_rest(record: data.Record) -> pd.DataFrame:
 def last_told(rows: pd.DataFrame) -> pd.DataFrame:
     """What each hospital told last; one that missed the latest evaluation keeps that still, and is marked so."""
     told = rows.groupby("Hospital")["After"].transform("last")
-    latest = rows[rows["After"] == told].copy()
+    latest = rows[rows["After"] == told].sort_values("Hospital", kind="stable")
     stale = latest["After"] != rows["After"].iloc[-1]
     latest.loc[stale, "Hospital"] += " (told after " + latest.loc[stale, "After"] + ")"
     return latest

@@ -149,8 +149,8 @@ if (
 ):
     st.warning(
         "Hospitals share these diagnoses unevenly, and each measures likeness to the classes that it holds "
-        "itself: a diagnosis it holds few scans of looks unknown to it. The figures are of all hospitals together and may be far "
-        "off for one of them."
+        "itself: a diagnosis it holds few scans of looks unknown to it. The figures are of all hospitals together "
+        "and may be far off for one of them."
     )
 
 st.subheader("How well known and unknown are told apart")
