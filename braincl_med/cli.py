@@ -147,7 +147,7 @@ def bench(
             if results:
                 picture(plan, results, written.with_suffix(".png"))
         except ImportError:
-            typer.echo("no picture: it needs matplotlib, pip install 'braincl-med[bench]'", err=True)
+            typer.echo("no picture: it needs matplotlib, pip install matplotlib", err=True)
     if failures:
         raise BrainclError(f"{len(failures)} of {len(every)} cells failed: {'; '.join(failures)}")
 
