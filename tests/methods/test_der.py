@@ -142,6 +142,9 @@ def test_rebalancing_begins_the_classifier_anew_alike_at_all_hospitals_and_chang
     assert not torch.allclose(first.weights["classifier.weight"], weights["classifier.weight"], atol=1e-2)
     learned = rebalanced("site-0", weights, der_rebalance_epochs=20)
     assert learned.loss < rebalanced("site-0", weights, der_rebalance_epochs=1).loss
+    counted = rebalanced("site-0", weights, federation_classifier_rows="by-class", **almost_still)
+    assert counted.figures["classes"] == [12] * 5
+    assert "classes" not in first.figures
     # After the first task there is nothing to balance.
     alone = network(3).weights()
     kept = rebalanced("site-0", alone, task=0)
