@@ -50,7 +50,7 @@ def audit(vaults: Sequence[Path], given: GivenScans | None = None) -> Report:
 
     Raises:
         VaultError: a folder is missing, or a vault is being written.
-        ConfigError: the scans' hospital is not one of several vaults.
+        ConfigError: the scans do not say to which of several vaults they belong.
         DataError: the scans are not those that the memories were made of.
     """
     for folder in vaults:
@@ -62,9 +62,11 @@ def audit(vaults: Sequence[Path], given: GivenScans | None = None) -> Report:
             raise VaultError(f"'{folder.resolve().name}' is a state root, not a vault: give its site-* folders")
     compared = None
     if given is not None:
-        compared = vaults[0] if len(vaults) == 1 else next((v for v in vaults if _owner(v) == given.hospital), None)
-        if compared is None:
+        if not given.hospital and len(vaults) > 1:
             raise ConfigError("the scans do not say to which of these vaults they belong: audit that vault alone")
+        compared = next((v for v in vaults if given.hospital in ("", _owner(v))), None)
+        if compared is None:
+            raise DataError(f"the scans are those of hospital {given.hospital!r}: audit the vault of that name")
     return {"vaults": [_VaultAudit(v, given, compare=v is compared).report() for v in vaults]}
 
 

@@ -1,5 +1,6 @@
 """How much of a scan its recall gives away, for an auditor who may see the raw scans."""
 
+import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -189,7 +190,7 @@ def likeness(file: CueFile, given: Scans) -> Likeness:
         of_class = np.flatnonzero(labels == shard.label)
         matched = of_class[_matched(shard, len(of_class))]
         recalled = complete(network, file.cues(shard.label))
-        _check_error(shard, recalled, originals[matched])
+        _check_error(shard, recalled, originals[matched], len(of_class))
         recalls.append(recalled)
         places.append(matched)
     together, own = np.concatenate(recalls), np.concatenate(places)
@@ -210,15 +211,19 @@ def _matched(shard: Shard, given: int) -> npt.NDArray[np.int64]:
     return places
 
 
-def _check_error(shard: Shard, recalled: Images, originals: Images) -> None:
-    """Refuse scans on which a whole class's recall error is not the one noted when they were encoded."""
-    if shard.ordinals or not shard.records:
+def _check_error(shard: Shard, recalled: Images, originals: Images, given: int) -> None:
+    """Refuse scans that the recall error noted when all `given` scans of the class were encoded does not allow."""
+    if not shard.records:
         return
     seen = float(np.sqrt(_squared_error(recalled, originals).mean())) / 255
-    if abs(seen - shard.recall_error) > 0.001 + 0.02 * shard.recall_error:
+    # Of a class of which records have left only a bound is known: what stays cannot err by more than the whole did.
+    highest = shard.recall_error * math.sqrt(given / shard.records)
+    tolerance = 0.001 + 0.02 * shard.recall_error
+    if seen > highest + tolerance or (not shard.ordinals and seen < highest - tolerance):
         raise DataError(
             f"the recalls of class {shard.label} ({shard.dataset_label}) differ from the given scans by {seen:.3f}, "
-            f"when they were encoded by {shard.recall_error:.3f}: the file belongs to another vault"
+            f"when they were encoded by {'at most ' if shard.ordinals else ''}{highest:.3f}: "
+            "the file belongs to another vault"
         )
 
 

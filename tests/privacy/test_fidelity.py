@@ -104,6 +104,20 @@ def test_scans_of_another_vault_are_refused():
         likeness(file, Scans(255 - given.images, given.labels))
 
 
+@pytest.mark.parametrize("left_out", [1, 4])
+def test_scans_of_another_vault_are_refused_when_records_have_left_too(tmp_path, left_out):
+    given, file = originals_of(cue_file((40, 30))[0])
+    vault = Vault(tmp_path / "trial")
+    vault.remember(file)
+    vault.consolidate(0, {0: np.arange(left_out, 40), 1: np.arange(30)})
+    assert len(likeness(vault.load(0), given).psnr) == 70 - left_out
+    turned = given.take(np.r_[np.roll(np.arange(40), 1), 40:70])
+    shuffled = np.random.default_rng(1).permutation(given.images.ravel()).reshape(given.images.shape)
+    for wrong in (turned, Scans(shuffled, given.labels)):
+        with pytest.raises(DataError, match=r"class 0 \(set/0\) .* encoded by at most 0.0"):
+            likeness(vault.load(0), wrong)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -166,8 +180,10 @@ def test_a_hospitals_vault_is_audited_against_its_own_scans(encoded, tmp_path):
     assert [t["task"] for t in fidelity["tasks"]] == ["quick/task-1", "quick/task-2", "quick/task-3"]
     assert fidelity["re-identified"] > 0.5
     assert 10 < fidelity["psnr"] < 60
-    with pytest.raises(DataError, match="belongs to another vault"):
+    with pytest.raises(DataError, match="hospital 'site-1': audit the vault of that name"):
         audit(vaults[:1], given)
+    with pytest.raises(DataError, match="belongs to another vault"):
+        audit(vaults[:1], GivenScans(given.scans))
 
 
 def test_scans_are_not_written_below_the_state_root(encoded, tmp_path):
