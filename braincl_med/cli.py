@@ -112,7 +112,7 @@ def bench(
 
     from braincl_med.bench.cells import results_of, run_cells
     from braincl_med.bench.plan import cells_of, load_bench
-    from braincl_med.bench.report import markdown, picture
+    from braincl_med.bench.report import figure, markdown
     from braincl_med.devices import processes_at_a_time
     from braincl_med.files import write_whole
 
@@ -145,7 +145,7 @@ def bench(
         write_whole(written, page.encode())
         try:
             if results:
-                picture(plan, results, written.with_suffix(".png"))
+                figure(plan, results).savefig(written.with_suffix(".png"), dpi=110)
         except ImportError:
             typer.echo("no picture: it needs matplotlib, pip install matplotlib", err=True)
     if failures:
@@ -255,7 +255,7 @@ def vault_erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase a class or single records for good, and log it."""
-    from braincl_med.vault.erase import single_records, whole_class
+    from braincl_med.vault.erase import single_records, warnings, whole_class
     from braincl_med.vault.folders import experiments
     from braincl_med.vault.vault import Vault
 
@@ -271,6 +271,8 @@ def vault_erase(
         requests = whole_class(folders, dataset_label, task)
     else:
         requests = single_records(folders, record or [], task or 0)
+    for warning in warnings(requests):
+        typer.echo(warning, err=True)
     if not yes:
         for request in requests:
             typer.echo(request)

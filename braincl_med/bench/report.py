@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from braincl_med.bench.cells import Result
 from braincl_med.bench.plan import BenchConfig
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HEADINGS = (
     "method", "last %", "average %", "forgetting %", "worst class %", "of the first row's last", "kept", "a sample",
@@ -107,7 +112,7 @@ def _items(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def picture(bench: BenchConfig, results: Sequence[Result], path: Path) -> None:
+def figure(bench: BenchConfig, results: Sequence[Result]) -> "Figure":
     """Accuracy on all classes known after each task, a line a row, a panel a stream; bars are the spread over seeds.
 
     Raises:
@@ -116,25 +121,25 @@ def picture(bench: BenchConfig, results: Sequence[Result], path: Path) -> None:
     from matplotlib.figure import Figure
 
     streams = [s for s in bench.streams if any(r.cell.stream == s for r in results)]
-    figure = Figure(figsize=(10 * len(streams), max(4.5, 0.2 * len(bench.rows))), layout="constrained")
-    for axes, stream in zip(np.atleast_1d(figure.subplots(1, len(streams))), streams, strict=True):
-        shown = 0
-        for row in bench.rows:
-            curves = [r.summary.after_each for r in results if r.cell.row == row and r.cell.stream == stream]
-            if curves:
-                look = {"color": f"C{shown % 10}", "linestyle": ("-", "--", ":", "-.")[shown // 10 % 4]}
-                steps, mean = np.arange(1, len(curves[0]) + 1), 100 * np.mean(curves, 0)
-                axes.plot(steps, mean, marker="o", markersize=3, label=row.name, **look)
-                if len(curves) > 1:
-                    axes.errorbar(
-                        steps, mean, 100 * np.std(curves, 0, ddof=1), fmt="none", capsize=2, alpha=0.5, **look
-                    )
-                shown += 1
+    drawn = Figure(figsize=(10 * len(streams), max(4.5, 0.2 * len(bench.rows))), layout="constrained")
+    for axes, stream in zip(np.atleast_1d(drawn.subplots(1, len(streams))), streams, strict=True):
+        _panel(axes, bench, [r for r in results if r.cell.stream == stream])
         axes.set(title=stream, xlabel="tasks learned", ylabel="accuracy on all classes known (%)", ylim=(0, 100))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    return drawn
+
+
+def _panel(axes: "Axes", bench: BenchConfig, results: Sequence[Result]) -> None:
+    curves = {row.name: [r.summary.after_each for r in results if r.cell.row == row] for row in bench.rows}
+    for number, (name, mine) in enumerate((name, mine) for name, mine in curves.items() if mine):
+        color, style = f"C{number % 10}", ("-", "--", ":", "-.")[number // 10 % 4]
+        steps, mean = np.arange(1, len(mine[0]) + 1), 100 * np.mean(mine, 0)
+        axes.plot(steps, mean, marker="o", markersize=3, color=color, linestyle=style, label=name)
+        if len(mine) > 1:
+            spread = 100 * np.std(mine, 0, ddof=1)
+            axes.errorbar(steps, mean, spread, fmt="none", capsize=2, alpha=0.5, ecolor=color)
 
 
 def _percent(values: Sequence[float | None]) -> str:

@@ -1,5 +1,6 @@
 """What a request to erase means in a vault of several experiments and tasks."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from braincl_med.errors import VaultError
 from braincl_med.vault.erasures import Erasure
 from braincl_med.vault.subset import positions_without
 from braincl_med.vault.vault import Vault
+
+FEWEST_LEFT = 100
+"""Records of a task below which those that stay give away the scan of an erased one (docs/vault.md)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,26 @@ class Request:
             VaultError: see `Vault.erase`.
         """
         return self.vault.erase(self.task, self.dataset_label, self.ordinals)
+
+
+def warnings(requests: Sequence[Request]) -> list[str]:
+    """One sentence a task of which some records would stay, but too few to hide those that are erased.
+
+    Raises:
+        VaultError: see `Vault.load`.
+    """
+    erased: Counter[tuple[Path, int]] = Counter()
+    for request in requests:
+        erased[request.vault.folder, request.task] += request.records
+    left = {
+        (folder, task): Vault(folder).load(task).records - records for (folder, task), records in erased.items()
+    }
+    return [
+        f"warning: task {task} of '{folder.name}' would keep {records:,} {'record' if records == 1 else 'records'}, "
+        f"of fewer than {FEWEST_LEFT} what stays may let the erased scan be rebuilt: erase the whole task"
+        for (folder, task), records in left.items()
+        if 0 < records < FEWEST_LEFT
+    ]
 
 
 def whole_class(folders: Sequence[Path], dataset_label: str, task: int | None = None) -> list[Request]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from braincl_med.bench import cells
 from braincl_med.bench.cells import Result, results_of, run_cells
 from braincl_med.bench.plan import cells_of, load_bench
-from braincl_med.bench.report import markdown, picture
+from braincl_med.bench.report import figure, markdown
 from braincl_med.cli import app
 from braincl_med.errors import ConfigError
 from braincl_med.loading import packaged_configs
@@ -164,11 +164,16 @@ def test_a_seed_that_the_plan_does_not_have_is_refused(tmp_path):
     assert "no seed '99' in 'small', it has: 1" in str(done.exception)
 
 
-def test_the_picture_has_a_line_for_every_row(finished, tmp_path):
+def test_the_picture_has_a_line_for_every_row_and_lines_that_differ(finished):
     pytest.importorskip("matplotlib")
     folder, bench, _ = finished
-    picture(bench, results_of(list(cells_of(bench)), folder), tmp_path / "small.png")
-    assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
+    results = results_of(list(cells_of(bench)), folder)
+    [axes] = figure(bench, results).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [row.name for row in bench.rows]
+    for row, line in zip(bench.rows, axes.lines, strict=True):
+        [result] = [r for r in results if r.cell.row == row]
+        assert line.get_ydata() == pytest.approx([100 * share for share in result.summary.after_each])
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 3
 
 
 def test_a_time_limit_stops_cleanly_and_the_table_says_what_is_missing(tmp_path):
