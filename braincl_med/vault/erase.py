@@ -53,12 +53,10 @@ def warnings(requests: Sequence[Request]) -> list[str]:
     erased: Counter[tuple[Path, int]] = Counter()
     for request in requests:
         erased[request.vault.folder, request.task] += request.records
-    left = {
-        (folder, task): Vault(folder).load(task).records - records for (folder, task), records in erased.items()
-    }
+    left = {(folder, task): Vault(folder).load(task).records - records for (folder, task), records in erased.items()}
     return [
-        f"warning: task {task} of '{folder.name}' would keep {records:,} {'record' if records == 1 else 'records'}, "
-        f"of fewer than {FEWEST_LEFT} what stays may let the erased scan be rebuilt: erase the whole task"
+        f"warning: task {task} of '{folder.name}' would keep {records:,} {'record' if records == 1 else 'records'}; "
+        f"where fewer than {FEWEST_LEFT} stay they may let the erased scan be rebuilt: erase the whole task"
         for (folder, task), records in left.items()
         if 0 < records < FEWEST_LEFT
     ]

@@ -314,6 +314,24 @@ def test_erase_asks_and_does_nothing_without_a_yes(vault):
     assert list(held(vault, 0)) == list(held(vault, 1)) == ["set/1"]
 
 
+def test_erase_warns_where_what_stays_gives_away_what_was_erased(vault):
+    site, warning = vault.folder.parent, "warning: task {} of '{}' would keep {}; where fewer than 100 stay"
+    large = Vault(site / "study")
+    large.remember(cue_file(records=(100, 30), experiment="study")[0])
+    asked = braincl("erase", site, "--class", "set/1", answer="n\n")
+    assert warning.format(0, "trial", "40 records") in asked.stderr
+    assert warning.format(1, "trial", "5 records") in asked.stderr
+    assert "study" not in asked.stderr
+    records = [part for ordinal in range(29) for part in ("--record", f"set/1:{ordinal}")]
+    both = braincl("erase", large.folder, "--task", 0, *records, "--record", "set/0:0", "--yes")
+    assert both.exit_code == 0
+    assert both.stderr == ""
+    last = braincl("erase", large.folder, "--task", 0, "--record", "set/1:29", "--yes")
+    assert warning.format(0, "study", "99 records") in last.stderr
+    # Of a task that leaves nothing stays.
+    assert braincl("erase", large.folder, "--class", "set/0", "--yes").stderr == ""
+
+
 def test_erase_takes_a_class_of_every_task_and_experiment_or_records_of_one(vault):
     other = Vault(vault.folder.parent / "study")
     other.remember(cue_file(experiment="study")[0])
@@ -324,7 +342,7 @@ def test_erase_takes_a_class_of_every_task_and_experiment_or_records_of_one(vaul
     assert held(vault, 1) == {"set/0": [0, 2, 3], "set/1": [1, 2]}
     assert [e.ordinals for e in vault.erasures()] == [(1, 4), (0,)]
     done = braincl("erase", site, "--class", "set/1", "--yes")
-    assert len(done.output.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 3
     assert list(held(vault, 0)) == list(held(vault, 1)) == list(held(other)) == ["set/0"]
     assert braincl("verify", site).exit_code == 0
 
