@@ -19,7 +19,7 @@ from typing import Any
 from braincl_med.errors import BrainclError, ConfigError, DataError, VaultError
 from braincl_med.files import LOCK_NAME, PARTIAL_SUFFIX
 from braincl_med.privacy.fidelity import GivenScans, Likeness, likeness
-from braincl_med.privacy.search import looks_like, raw_scan_findings, shown
+from braincl_med.privacy.search import Probes, looks_like, shown
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.vault.cuefile import MAGIC, CueFile
 from braincl_med.vault.erasures import LOG, from_log
@@ -108,6 +108,7 @@ class _VaultAudit:
         self.files: list[dict[str, Any]] = []
         self.unknown: list[Path] = []
         self.accounted = self.cues = 0
+        self.searched = ""
         self.likenesses: dict[str, Likeness] = {}
         try:
             self._look(compare)
@@ -142,8 +143,7 @@ class _VaultAudit:
             CUES_CHECK: f"{self.cues:,} cues decoded, completion networks finite, recalls of the right shape",
             BYTES_CHECK: f"{intact} equal what their own cues and completion networks encode to, byte by byte",
             FOLDER_CHECK: f"{self.accounted} files accounted for",
-            SCANS_CHECK: "no file looks like a scan, an array or an archive"
-            + (f", none of {len(self.given.scans):,} given scans found in any" if self.given is not None else ""),
+            SCANS_CHECK: "no file looks like a scan, an array or an archive" + self.searched,
         }
         checks = [
             {"check": name, "passed": not found[name], "detail": _sentence(found[name]) if found[name] else good}
@@ -286,7 +286,11 @@ class _VaultAudit:
             elif content and not content.startswith(MAGIC):
                 problems.append(f"{self._place(path)} has no known format and may hold raw pixels")
         if self.given is not None:
-            problems += raw_scan_findings(self.folder, self.given.scans.images)
+            probes = Probes(self.given.scans.images)
+            problems += probes.findings(self.folder)
+            self.searched = f"; searched for {probes.scans - probes.blank:,} given scans and found none" + (
+                f", {probes.blank:,} more are blank" if probes.blank else ""
+            )
 
     def _fidelity(self) -> dict[str, Any] | None:
         if not self.likenesses:

@@ -12,11 +12,11 @@ import numpy.typing as npt
 Images = npt.NDArray[np.uint8]
 
 PROBE = 64
-"""Bytes of a scan that are searched for; those that follow each other with the most changes between neighbours."""
+"""Bytes of a scan that are searched for: the stretch with the most different values."""
 KEY = 8
 """Bytes of a probe that are looked up first, all places of a file at once."""
 LEAST_DISTINCT = 8
-"""Different values that a probe must hold: a blank scan is not searched for, it would be found everywhere."""
+"""Different values that a probe must hold: a scan without such a stretch is blank, it would be found everywhere."""
 LARGEST_STREAM = 2**28
 """Bytes of one compressed stream that are looked at."""
 DEEPEST = 3
@@ -61,67 +61,68 @@ def shown(name: str) -> str:
     return "'" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name) + "'"
 
 
-def raw_scan_findings(folder: Path, images: Images) -> list[str]:
-    """Say which files below a folder hold bytes of given scans.
-
-    Every file is searched for a stretch of 64 bytes of each scan, pixel after pixel (RGB and BGR), channel after
-    channel, and as grey values, in its bytes as they are, in zlib, gzip and zip streams anywhere in it, in PNG
-    images anywhere in it, and in the image that the file is. Links are not followed.
-
-    Args:
-        folder: searched with all its sub-folders.
-        images: (n, height, width, 3) uint8; blank scans are not searched for.
-
-    Returns:
-        One sentence a file that holds some, naming the file relative to the folder; none for a clean folder.
-    """
-    probes = Probes(images)
-    findings = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file():
-            continue
-        found = probes.find(path.read_bytes())
-        if found:
-            scan, how = next(iter(found.items()))
-            findings.append(
-                f"{shown(path.relative_to(folder).as_posix())} holds bytes of {len(found)} of the {len(images)} "
-                f"given scans, first of scan {scan} ({how})"
-            )
-    return findings
-
-
 class Probes:
     """Stretches of scans' bytes, ready to be searched for all at once.
 
     Args:
         images: (n, height, width, 3) uint8.
+
+    Attributes:
+        scans: n.
+        blank: how many of them are not searched for.
     """
 
     def __init__(self, images: Images) -> None:
         self._probes: dict[int, dict[bytes, tuple[int, int, str]]] = {}
+        searched = np.zeros(len(images), np.bool_)
         for start in range(0, len(images), PROBE):
-            part = images[start : start + PROBE]
-            for how, rows in _layouts(part):
-                self._add(start, how, rows)
+            for how, rows in _layouts(images[start : start + PROBE]):
+                for number, row in enumerate(rows, start):
+                    searched[number] |= self._add(number, how, row)
+        self.scans, self.blank = len(images), int((~searched).sum())
         self._keys = np.array(sorted(self._probes), np.uint64)
         self._table = np.zeros(2**20, np.bool_)
         self._table[_mixed(self._keys)] = True
 
-    def _add(self, first: int, how: str, rows: Images) -> None:
-        """Choose one probe of each row (n, bytes); the first scan that has a probe owns it."""
-        if rows.shape[1] < PROBE:
-            return
-        changes = np.zeros(rows.shape, np.int32)
-        changes[:, 1:] = np.cumsum(rows[:, 1:] != rows[:, :-1], axis=1)
-        starts = (changes[:, PROBE - 1 :] - changes[:, : rows.shape[1] - PROBE + 1]).argmax(1)
-        for number, start in enumerate(starts.tolist()):
-            probe = rows[number, start : start + PROBE].tobytes()
-            if len(set(probe)) < LEAST_DISTINCT:
+    def _add(self, scan: int, how: str, row: Images) -> bool:
+        """Choose a probe among a scan's bytes, if they have one; the first scan that has a probe owns it."""
+        if len(row) < PROBE:
+            return False
+        distinct = _distinct(row, PROBE)
+        start = int(distinct.argmax())
+        if distinct[start] < LEAST_DISTINCT:
+            return False
+        stretch = row[start : start + PROBE]
+        offset = int(_distinct(stretch, KEY).argmax())
+        key = int.from_bytes(stretch[offset : offset + KEY].tobytes(), "little")
+        self._probes.setdefault(key, {}).setdefault(stretch.tobytes(), (offset, scan, how))
+        return True
+
+    def findings(self, folder: Path) -> list[str]:
+        """Say which files below a folder hold bytes of the scans.
+
+        Every file is searched for a stretch of 64 bytes of each scan, pixel after pixel (RGB and BGR), channel after
+        channel, and as grey values, in its bytes as they are, in zlib, gzip and zip streams anywhere in it, in PNG
+        images anywhere in it, and in the image that the file is. Links are not followed.
+
+        Args:
+            folder: searched with all its sub-folders.
+
+        Returns:
+            One sentence a file that holds some, naming the file relative to the folder; none for a clean folder.
+        """
+        findings = []
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() or not path.is_file():
                 continue
-            inner = changes[number, start : start + PROBE]
-            offset = int((inner[KEY - 1 :] - inner[: PROBE - KEY + 1]).argmax())
-            key = int.from_bytes(probe[offset : offset + KEY], "little")
-            self._probes.setdefault(key, {}).setdefault(probe, (offset, first + number, how))
+            found = self.find(path.read_bytes())
+            if found:
+                scan, how = next(iter(found.items()))
+                findings.append(
+                    f"{shown(path.relative_to(folder).as_posix())} holds bytes of {len(found)} of the {self.scans} "
+                    f"given scans, first of scan {scan} ({how})"
+                )
+        return findings
 
     def find(self, content: bytes) -> dict[int, str]:
         """The scans whose bytes `content` holds: number of the scan to how and where its bytes stand."""
@@ -140,6 +141,20 @@ class Probes:
                 for probe, (offset, scan, how) in self._probes[key].items():
                     if place >= offset and content[place - offset : place - offset + PROBE] == probe:
                         yield scan, how
+
+
+def _distinct(row: Images, length: int) -> npt.NDArray[np.int64]:
+    """How many different values each stretch of `length` bytes holds: (len(row) − length + 1,)."""
+    order = np.argsort(row, kind="stable")
+    again = row[order[1:]] == row[order[:-1]]
+    former = np.full(len(row), -1)
+    former[order[1:][again]] = order[:-1][again]
+    # A byte counts in those stretches around it that begin behind the former byte of its value.
+    first = np.maximum(former + 1, np.arange(len(row)) - length + 1).clip(0)
+    begun = np.cumsum(np.bincount(first, minlength=len(row)))
+    # All bytes before a stretch have begun to count and ended.
+    distinct: npt.NDArray[np.int64] = (begun - np.arange(len(row)))[: len(row) - length + 1]
+    return distinct
 
 
 def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

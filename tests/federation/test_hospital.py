@@ -7,7 +7,7 @@ from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.messages import Order, Report
-from braincl_med.privacy.search import raw_scan_findings
+from braincl_med.privacy.search import Probes
 from braincl_med.records.store import RunStore
 from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import build_registry
@@ -34,10 +34,11 @@ def test_no_raw_scan_lies_below_the_state_root_after_a_run(tmp_path):
         ]
     )
     assert len(scans) == 9 * (30 + 6)
-    assert raw_scan_findings(tmp_path, scans) == []
+    probes = Probes(scans)
+    assert probes.findings(tmp_path) == []
     # The same search does find a scan once one is there.
     (tmp_path / "site-0" / "left-behind").write_bytes(b"header" + scans[7].tobytes())
-    assert len(raw_scan_findings(tmp_path, scans)) >= 1
+    assert len(probes.findings(tmp_path)) >= 1
 
 
 def test_encoding_twice_changes_nothing_and_another_experiment_of_the_name_is_refused(tmp_path):

@@ -215,6 +215,15 @@ def test_given_scans_are_found_even_in_the_lock(tmp_path):
     assert "'trial/.lock' holds bytes of 1 of the 20 given scans" in found[SCANS_CHECK]
 
 
+def test_the_audit_says_how_many_scans_it_searched_for(tmp_path):
+    with locked(tmp_path / "trial", "the vault"):
+        pass
+    images = np.concatenate([scans(18), np.full((2, 28, 28, 3), 7, np.uint8)])
+    (vault,) = audit([tmp_path], GivenScans(Scans(images, np.zeros(20, np.int64))))["vaults"]
+    detail = next(check["detail"] for check in vault["checks"] if check["check"] == SCANS_CHECK)
+    assert detail.endswith("; searched for 18 given scans and found none, 2 more are blank")
+
+
 def test_what_is_no_file_fails(site, tmp_path):
     trial = site / "trial"
     (trial / "empty").mkdir()

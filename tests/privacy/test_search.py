@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from braincl_med.privacy.search import looks_like, raw_scan_findings, shown
+from braincl_med.privacy.search import Probes, looks_like, shown
 from braincl_med.vault.vault import Vault
 from tests.vault.test_cuefile import cue_file
 
@@ -61,7 +61,7 @@ def test_a_planted_scan_is_found(tmp_path, way, grey):
     images = scans(grey=grey)
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "notes.bin").write_bytes(WAYS[way](images[7]))
-    (finding,) = raw_scan_findings(tmp_path, images)
+    (finding,) = Probes(images).findings(tmp_path)
     assert finding.startswith("'below/notes.bin' holds bytes of 1 of the 20 given scans, first of scan 7 (")
 
 
@@ -70,14 +70,14 @@ def test_a_scan_hidden_within_another_file_is_found(tmp_path, way):
     images = scans()
     noise = np.random.default_rng(1).bytes(50_001)
     (tmp_path / "task-000.working.00000000.cue").write_bytes(noise + WAYS[way](images[3]) + noise)
-    (finding,) = raw_scan_findings(tmp_path, images)
+    (finding,) = Probes(images).findings(tmp_path)
     assert "scan 3 (" in finding
 
 
 def test_every_scan_in_a_file_is_counted(tmp_path):
     images = scans()
     (tmp_path / "all").write_bytes(images.tobytes())
-    assert "20 of the 20" in raw_scan_findings(tmp_path, images)[0]
+    assert "20 of the 20" in Probes(images).findings(tmp_path)[0]
 
 
 def test_a_vault_of_random_cues_holds_no_scan(tmp_path):
@@ -86,13 +86,43 @@ def test_a_vault_of_random_cues_holds_no_scan(tmp_path):
         vault.remember(cue_file((200, 100), task=task, seed=task)[0])
     (tmp_path / "noise").write_bytes(np.random.default_rng(0).bytes(2_000_000))
     (tmp_path / "zeros").write_bytes(bytes(2_000_000))
-    assert raw_scan_findings(tmp_path, scans(300)) == []
+    assert Probes(scans(300)).findings(tmp_path) == []
 
 
 def test_blank_scans_are_found_nowhere(tmp_path):
     (tmp_path / "zeros").write_bytes(bytes(10_000))
-    assert raw_scan_findings(tmp_path, np.zeros((3, 28, 28, 3), np.uint8)) == []
-    assert raw_scan_findings(tmp_path, np.zeros((0, 28, 28, 3), np.uint8)) == []
+    assert Probes(np.zeros((3, 28, 28, 3), np.uint8)).findings(tmp_path) == []
+    assert Probes(np.zeros((0, 28, 28, 3), np.uint8)).findings(tmp_path) == []
+
+
+def on_noisy_white(count=20, size=64, grey=False, seed=0):
+    """Scans whose background is of two values in turn at random, with something smooth in a small part of them."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(254, 256, (count, size, size, 1 if grey else 3)).astype(np.uint8)
+    images = np.array(np.broadcast_to(noise, (count, size, size, 3)))
+    slope = rng.integers(3, 12, (count, 1, 1))
+    images[:, 20:26, 20:45] = (np.arange(25) // 2 * slope + 3 * np.arange(6)[:, None])[..., None]
+    images[:, 20, 20] = np.arange(count)[:, None]
+    return images
+
+
+@pytest.mark.parametrize("way", ["raw", "one channel", "grey png", "zlib"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_noisy_background_does_not_hide_a_scan(tmp_path, way, grey):
+    images = on_noisy_white(grey=grey)
+    for number, image in enumerate(images):
+        (tmp_path / f"{number:03}").write_bytes(WAYS[way](image))
+    probes = Probes(images)
+    assert probes.blank == 0
+    assert len(probes.findings(tmp_path)) == 20
+
+
+def test_scans_that_are_not_searched_for_are_counted(tmp_path):
+    images = on_noisy_white()
+    images[3:5] = np.random.default_rng(0).integers(254, 256, (2, 64, 64, 3))
+    probes = Probes(images)
+    assert (probes.scans, probes.blank) == (20, 2)
+    assert Probes(np.zeros((0, 28, 28, 3), np.uint8)).blank == 0
 
 
 def test_links_are_not_followed(tmp_path):
@@ -100,7 +130,7 @@ def test_links_are_not_followed(tmp_path):
     (tmp_path / "outside").write_bytes(images.tobytes())
     (tmp_path / "vault").mkdir()
     (tmp_path / "vault" / "link").symlink_to(tmp_path / "outside")
-    assert raw_scan_findings(tmp_path / "vault", images) == []
+    assert Probes(images).findings(tmp_path / "vault") == []
 
 
 def test_a_thousand_scans_are_searched_for_in_megabytes_within_seconds(tmp_path):
@@ -108,7 +138,7 @@ def test_a_thousand_scans_are_searched_for_in_megabytes_within_seconds(tmp_path)
     images = rng.integers(0, 256, (1000, 28, 28, 3)).astype(np.uint8)
     (tmp_path / "cues").write_bytes(rng.bytes(5_000_000) + images[999].tobytes())
     start = time.process_time()
-    assert len(raw_scan_findings(tmp_path, images)) == 1
+    assert len(Probes(images).findings(tmp_path)) == 1
     assert time.process_time() - start < 10
 
 
