@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,13 @@ SCANS_CHECK = "No raw scan lies in the vault"
 
 MOST_NAMED = 50
 """Problems that one check spells out; more are counted."""
+FORMS = {
+    "task_name": re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
+    "key": re.compile(r"[0-9a-f]{64}"),
+    "coder": re.compile(r"constriction [0-9]{1,4}(\.[0-9]{1,4}){1,3}"),
+    "dataset_label": re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[0-9]{1,5}"),
+}
+"""How a hospital writes the texts of cue files and of the log, so that none is free to hold something else."""
 LOCK_CONTENT = re.compile(rb"(process \d{1,10})?")
 
 Report = dict[str, Any]
@@ -184,10 +190,12 @@ class _VaultAudit:
         """The name of the log of erasures, unless it is not the one that the manifest commits."""
         path = folder / LOG
         try:
-            from_log(path.read_bytes() if path.is_file() else b"", manifest.erased)
+            erasures = from_log(path.read_bytes() if path.is_file() else b"", manifest.erased)
         except VaultError as error:
             self.problems[FOLDER_CHECK].append(f"{self._place(path)} is refused ({error})")
             return set()
+        for erasure in erasures:
+            self._texts(FOLDER_CHECK, self._place(path), key=erasure.key, dataset_label=erasure.dataset_label)
         return {LOG}
 
     def _manifest(self, folder: Path) -> Manifest:
@@ -245,11 +253,19 @@ class _VaultAudit:
         self.cues += file.records
         if again != path.read_bytes():
             self.problems[BYTES_CHECK].append(f"{place} holds bytes that do not follow from its cues and its network")
-        for shard in file.header.shards:
-            bounded = (-1, *shard.ordinals, 2**32)
-            if any(a >= b for a, b in pairwise(bounded)):
-                self.problems[BYTES_CHECK].append(f"{place} has ordinals of class {shard.label} out of order")
+        header = file.header
+        self._texts(BYTES_CHECK, place, task_name=header.task_name, key=header.key, coder=header.coder)
+        for shard in header.shards:
+            self._texts(BYTES_CHECK, place, dataset_label=shard.dataset_label)
+            if not shard.records:
+                self.problems[BYTES_CHECK].append(f"{place} has class {shard.label} without records")
         return True
+
+    def _texts(self, check: str, place: str, **texts: str) -> None:
+        """Name texts that are not of the form in which a hospital writes them."""
+        for what, seen in texts.items():
+            if not FORMS[what].fullmatch(seen):
+                self.problems[check].append(f"{place} has {what} {shown(seen)}, which no hospital writes")
 
     def _account(self, inside: Sequence[Path], committed: set[str] | None = None) -> None:
         """Name everything that is neither the vault's own nor committed; `committed` is None above experiments."""

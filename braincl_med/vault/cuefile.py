@@ -22,7 +22,8 @@ import math
 import struct
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ LARGEST_NETWORK = 2**26
 """Weights of a completion network; bounds the same in another place."""
 CODER = f"constriction {version('constriction')}"
 
+Ordinal = Annotated[int, Field(ge=0, lt=2**32)]
+
 
 class Shard(BaseModel):
     """One class's cues in the payload.
@@ -58,8 +61,8 @@ class Shard(BaseModel):
         dataset_label: `dataset/label` of the class, so that a file explains itself.
         records: how many cues.
         words: how many 32-bit words.
-        ordinals: each record's place in the order in which the task was encoded; empty when no record was left out
-            (then the records stand in that order).
+        ordinals: each record's place in the order in which the task was encoded, ascending; empty when no record was
+            left out (then the records stand in that order).
         recall_error: root mean squared error of this class's recalls when they were encoded, pixels in [0, 1].
     """
 
@@ -69,7 +72,7 @@ class Shard(BaseModel):
     dataset_label: str = Field(max_length=200)
     records: int = Field(ge=0, lt=2**32)
     words: int = Field(ge=0, lt=2**34)
-    ordinals: tuple[int, ...] = ()
+    ordinals: tuple[Ordinal, ...] = ()
     recall_error: float = Field(ge=0, le=1)
 
 
@@ -185,6 +188,8 @@ class CueFile:
                 raise VaultError(
                     f"class {shard.label} has {shard.records} records but {len(shard.ordinals)} ordinals"
                 )
+            if any(a >= b for a, b in pairwise(shard.ordinals)):
+                raise VaultError(f"class {shard.label} has ordinals that do not ascend")
 
     @property
     def records(self) -> int:

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from braincl_med.errors import VaultError
 from braincl_med.files import canonical_json, sha256_of
+from braincl_med.vault.cuefile import Ordinal
 
 LOG = "erasures.jsonl"
 
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
-Ordinal = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Erasure(BaseModel):

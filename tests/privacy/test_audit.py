@@ -2,6 +2,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,10 +26,11 @@ from braincl_med.privacy.fidelity import GivenScans
 from braincl_med.privacy.page import WARNING, html, text
 from braincl_med.records.store import RunStore
 from braincl_med.streams.tasks import Scans
-from braincl_med.vault.cuefile import CueFile
-from braincl_med.vault.vault import Vault
+from braincl_med.vault.cuefile import CueFile, Shard
+from braincl_med.vault.erasures import LOG, to_log
+from braincl_med.vault.vault import Entry, Vault
 from tests.privacy.test_search import WAYS, scans
-from tests.vault.test_cuefile import cue_file
+from tests.vault.test_cuefile import KEY, cue_file
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def test_an_entry_that_contradicts_its_file_fails(site):
     body["entries"][0]["bytes"] = 1
     manifest.write_bytes(canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))}))
     detail = failures(site)[FILES_CHECK]
-    assert f"'trial/{cue_of(site).name}' has key 'k', expected 'other'" in detail
+    assert f"'trial/{cue_of(site).name}' has key '{KEY}', expected 'other'" in detail
     assert "has size" in detail
 
 
@@ -170,17 +172,72 @@ def hidden_in_payload(file, cues):
 
 
 def hidden_in_ordinals(file, cues):
-    shards = (file.header.shards[0].model_copy(update={"ordinals": (3, 99, 7, 1, 10**60)}), file.header.shards[1])
+    shards = (file.header.shards[0].model_copy(update={"ordinals": (3, 99, 7, 1, 10)}), file.header.shards[1])
     return CueFile.pack(file.header.model_copy(update={"shards": shards}), cues, file.tables, file.completion)
 
 
-@pytest.mark.parametrize("hide", [hidden_in_network, hidden_in_payload, hidden_in_ordinals])
-def test_what_is_hidden_in_a_well_sealed_cue_file_fails(site, hide):
-    file, cues = cue_file(task=2)
-    Vault(site / "trial").remember(hide(file, cues))
+def hidden_in_classes_without_records(file, cues):
+    empty = [Shard(label=label, dataset_label="set/9", records=0, words=0, recall_error=0) for label in range(70, 90)]
+    header = file.header.model_copy(update={"shards": (*file.header.shards, *empty)})
+    return CueFile.pack(header, {**cues, **{s.label: cues[0][:0] for s in empty}}, file.tables, file.completion)
+
+
+def hidden_in(**texts):
+    def hide(file, cues):
+        label = texts.pop("dataset_label", "set/1")
+        shards = (file.header.shards[0], file.header.shards[1].model_copy(update={"dataset_label": label}))
+        return replace(file, header=file.header.model_copy(update={"shards": shards, **texts}))
+
+    return hide
+
+
+def planted(folder, file):
+    """Put a cue file into a vault and seal its manifest, as a forger would."""
+    content, manifest = file.to_bytes(), Vault(folder).manifest()
+    digest = sha256_of(content)
+    name = f"task-{file.header.task:03}.working.{digest[:8]}.cue"
+    entry = Entry(
+        name=name, task=file.header.task, memory="working", key=file.header.key, bytes=len(content), sha256=digest
+    )
+    (folder / name).write_bytes(content)
+    (folder / "manifest.json").write_bytes(manifest.with_entry(entry).sealed())
+
+
+@pytest.mark.parametrize(
+    ("hide", "check", "reason"),
+    [
+        (hidden_in_network, CUES_CHECK, "completion network"),
+        (hidden_in_payload, CUES_CHECK, "holds more than its 3 records"),
+        (hidden_in_ordinals, FILES_CHECK, "class 0 has ordinals that do not ascend"),
+        (hidden_in_classes_without_records, BYTES_CHECK, "has class 70 without records"),
+        (hidden_in(dataset_label="Jane Doe, born 1950/1"), BYTES_CHECK, "has dataset_label 'Jane Doe, born 1950/1'"),
+        (hidden_in(dataset_label="set"), BYTES_CHECK, "has dataset_label 'set', which no hospital writes"),
+        (hidden_in(task_name="Jane Doe"), BYTES_CHECK, "has task_name 'Jane Doe'"),
+        (hidden_in(key="Jane Doe"), BYTES_CHECK, "has key 'Jane Doe'"),
+        (hidden_in(coder="Jane Doe\x1b[2J"), BYTES_CHECK, r"has coder 'Jane Doe\x1b[2J'"),
+    ],
+)
+def test_what_is_hidden_in_a_well_sealed_cue_file_fails(site, hide, check, reason):
+    planted(site / "trial", hide(*cue_file(task=2)))
     found = failures(site)
-    assert found.keys() <= {BYTES_CHECK, CUES_CHECK}
-    assert f"'trial/{cue_of(site, 2).name}'" in " ".join(found.values())
+    assert found.keys() <= {check, CUES_CHECK}
+    assert f"'{cue_of(site, 2).name}'" in found[check].replace("trial/", "")
+    assert reason in found[check]
+
+
+@pytest.mark.parametrize("changes", [{"dataset_label": "Jane Doe, born 1950/1"}, {"key": "Jane Doe"}])
+def test_what_is_hidden_in_a_well_chained_log_of_erasures_fails(site, changes):
+    vault = Vault(site / "trial")
+    vault.erase(1, "set/0", [2])
+    assert failures(site) == {}
+    forged = vault.erase(1, "set/0", [3]).model_copy(update=changes)
+    (vault.folder / LOG).write_bytes(to_log([*vault.erasures()[:-1], forged]))
+    (vault.folder / "manifest.json").write_bytes(vault.manifest().model_copy(update={"erased": forged}).sealed())
+    (what,) = changes
+    assert (
+        f"'trial/erasures.jsonl' has {what} '{changes[what]}', which no hospital writes"
+        in failures(site)[FOLDER_CHECK]
+    )
 
 
 UNKNOWN = {

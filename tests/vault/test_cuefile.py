@@ -1,5 +1,6 @@
 import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,10 @@ def stored(completion):
 KINDS = (1, 1, 0, 0, 1, 1)
 
 
-def cue_file(records=(5, 3), experiment="trial", task=0, seed=0, kinds=()):
+KEY = hashlib.sha256(b"all that decided the cues").hexdigest()
+
+
+def cue_file(records=(5, 3), experiment="trial", task=0, seed=0, kinds=(), key=KEY):
     """A small cue file of two classes and its cues by class."""
     rng = np.random.default_rng(seed)
     shape = MemoryShape(1, 8, 8, 4, 2, 2, linear=True, kinds=kinds)
@@ -37,7 +41,7 @@ def cue_file(records=(5, 3), experiment="trial", task=0, seed=0, kinds=()):
         task=task,
         task_name=f"task-{task}",
         memory="working",
-        key="k",
+        key=key,
         coder=CODER,
         shape=shape.as_json(),
         shards=tuple(
@@ -101,7 +105,7 @@ def golden_file(version):
 
 def test_golden_file():
     """Pins every byte of version 3 except the version of the coder's library."""
-    file, cues = cue_file(kinds=KINDS)
+    file, cues = cue_file(kinds=KINDS, key="k")
     header = file.header.model_copy(update={"coder": "constriction 0.5.0"})
     assert CueFile.pack(header, cues, file.tables, file.completion).to_bytes() == golden_file(3)
 
@@ -193,6 +197,24 @@ def test_a_well_sealed_file_with_a_wrong_header_is_refused(old, new, reason):
     assert content.count(old) >= 1
     with pytest.raises(VaultError, match=reason):
         CueFile.from_bytes(resealed(content.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("ordinals", "reason"),
+    [
+        ((0, 1, 2, 3, 10**60), r"header's 'shards\.0\.ordinals\.4' is refused"),
+        ((-1, 1, 2, 3, 4), r"header's 'shards\.0\.ordinals\.0' is refused"),
+        ((0, 1, 3, 2, 4), "class 0 has ordinals that do not ascend"),
+        ((0, 1, 1, 2, 4), "class 0 has ordinals that do not ascend"),
+        ((0, 1), "5 records but 2 ordinals"),
+    ],
+)
+def test_ordinals_that_no_writer_gives_are_refused(ordinals, reason):
+    file, _ = cue_file()
+    shards = (file.header.shards[0].model_copy(update={"ordinals": ordinals}), file.header.shards[1])
+    content = replace(file, header=file.header.model_copy(update={"shards": shards})).to_bytes()
+    with pytest.raises(VaultError, match=reason):
+        CueFile.from_bytes(content)
 
 
 def test_a_completion_network_of_another_shape_is_refused():

@@ -17,7 +17,7 @@ from braincl_med.vault.subset import ordinals_of
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import verify
 
-from .test_cuefile import cue_file
+from .test_cuefile import KEY, cue_file
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +224,7 @@ def test_a_log_says_who_when_how_many_and_what_stood_before_and_after(vault):
     assert erasure == Erasure(
         time=erasure.time,
         task=0,
-        key="k",
+        key=KEY,
         dataset_label="set/1",
         records=30,
         before=before,
