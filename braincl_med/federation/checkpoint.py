@@ -77,7 +77,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         if sha256_of(canonical_json(sealed["checkpoint"])) != sealed["sha256"]:
             raise VaultError(f"'{NAME}' was changed or damaged: its checksum does not match")
         return Checkpoint.model_validate(sealed["checkpoint"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise VaultError(f"'{NAME}' is not a checkpoint: {type(error).__name__}") from None
 
 

@@ -110,7 +110,7 @@ class Vault:
             if sha256_of(canonical_json(body)) != sealed["sha256"]:
                 raise VaultError(f"'{MANIFEST}' was changed or damaged: its checksum does not match")
             return Manifest.model_validate(body)
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
             raise VaultError(f"'{MANIFEST}' is not a vault's manifest: {type(error).__name__}") from None
 
     def entry(self, task: int) -> Entry | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.errors import BrainclError, ConfigError, FederationError
+from braincl_med.errors import BrainclError, ConfigError, FederationError, VaultError
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.extend import add_task
@@ -245,6 +245,13 @@ def test_a_run_that_was_killed_before_it_was_recorded_as_finished_is_recorded_so
     RunStore(tmp_path).end("tiny", "failed", "stopped by SystemExit; resume continues it")
     assert "nothing to learn" in run_locally(tiny(tmp_path, stream_task_count=1, method="finetune"))
     assert RunStore(tmp_path).experiment("tiny").status == "finished"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "[" * 10**5, '{"checkpoint":' * 10**5])
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path, content):
+    (tmp_path / "checkpoint.json").write_text(content)
+    with pytest.raises(VaultError, match=r"^'checkpoint.json' is not a checkpoint: \w+$"):
+        load_checkpoint(tmp_path)
 
 
 def test_records_of_a_run_whose_checkpoint_is_lost_do_not_mix_with_the_next(tmp_path):

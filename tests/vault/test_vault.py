@@ -107,9 +107,10 @@ def test_a_damaged_manifest_is_noticed(tmp_path):
     manifest.write_text(manifest.read_text().replace('"task":0', '"task":1'))
     with pytest.raises(VaultError, match="checksum"):
         vault.manifest()
-    manifest.write_text("{}")
-    with pytest.raises(VaultError, match="not a vault's manifest"):
-        vault.manifest()
+    for forged in ("{}", "[" * 10**5, '{"manifest":' * 10**5):
+        manifest.write_text(forged)
+        with pytest.raises(VaultError, match="not a vault's manifest"):
+            vault.manifest()
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
