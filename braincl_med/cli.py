@@ -42,6 +42,10 @@ def main() -> None:
     except BrainclError as error:
         typer.echo(f"braincl: {error}", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        extras = "pip install '.[dashboard,privacy,bench]' in the project's folder installs all"
+        typer.echo(f"braincl: this command needs the package '{error.name}', which is not installed: {extras}", err=True)
+        sys.exit(1)
 
 
 def _load(config: str, override: list[str] | None, state: Path | None) -> ExperimentConfig:
@@ -303,9 +307,12 @@ def dashboard(
 ) -> None:
     """Open the dashboard over the run store."""
     import subprocess
+    from importlib.util import find_spec
 
     from apps.dashboard.launch import command
 
+    if find_spec("streamlit") is None:
+        raise ModuleNotFoundError(name="streamlit")
     raise typer.Exit(subprocess.call(command(_state(state).resolve(), port)))
 
 

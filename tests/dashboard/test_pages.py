@@ -346,6 +346,15 @@ def test_the_dashboard_imports_no_training_code() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_a_missing_package_is_named_with_what_to_do() -> None:
+    code = "import sys; sys.modules['streamlit'] = None; from braincl_med.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "dashboard"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs the package 'streamlit'" in done.stderr
+    assert "pip install '.[dashboard" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_command_stays_on_this_machine() -> None:
     line = command(Path("/var/lib/braincl"), 8600)
     assert line[:4] == [sys.executable, "-m", "streamlit", "run"]
