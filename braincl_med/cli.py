@@ -44,7 +44,7 @@ def main() -> None:
         sys.exit(1)
     except ModuleNotFoundError as error:
         extras = "pip install '.[dashboard,privacy,bench]' in the project's folder installs all"
-        typer.echo(f"braincl: this command needs the package '{error.name}', which is not installed: {extras}", err=True)
+        typer.echo(f"braincl: this command needs the package '{error.name}', not installed: {extras}", err=True)
         sys.exit(1)
 
 
