@@ -169,6 +169,7 @@ class _VaultAudit:
 
     def _experiment(self, folder: Path, compare: bool) -> None:
         _check_unlocked(folder)
+        before = _manifest_bytes(folder)
         vault, manifest = Vault(folder), self._manifest(folder)
         for entry in manifest.entries:
             path = folder / entry.name
@@ -185,6 +186,10 @@ class _VaultAudit:
                 name = f"{folder.name}/{file.header.task_name}"
                 self.likenesses[name] = likeness(file, self.given.scans)
         self._account(sorted(folder.iterdir()), {e.name for e in manifest.entries} | self._log(folder, manifest))
+        # Whoever has begun to write meanwhile holds the lock still, or has committed another manifest.
+        _check_unlocked(folder)
+        if _manifest_bytes(folder) != before:
+            raise _being_written(folder)
 
     def _log(self, folder: Path, manifest: Manifest) -> set[str]:
         """The name of the log of erasures, unless it is not the one that the manifest commits."""
@@ -329,4 +334,13 @@ def _check_unlocked(folder: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            raise VaultError(f"'{folder.name}' is being written: audit it when that is done") from None
+            raise _being_written(folder) from None
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _being_written(folder: Path) -> VaultError:
+    return VaultError(f"'{folder.name}' is being written: audit it when that is done")

@@ -2,6 +2,7 @@ import gzip
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -316,6 +317,25 @@ def test_a_vault_that_nothing_was_committed_to_passes_and_an_empty_folder_does_n
 def test_a_vault_being_written_is_not_judged(site):
     with locked(site / "trial", "the vault"), pytest.raises(VaultError, match="'trial' is being written"):
         audit([site])
+    assert passed(audit([site]))
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_vault_that_is_written_while_it_is_read_is_not_judged(site, monkeypatch, done):
+    load = Vault.load_entry
+    with ExitStack() as writing:
+
+        def load_slowly(vault, entry):
+            if entry.task == 1 and done:
+                vault.erase(0, "set/0", [0])
+            elif entry.task == 1:
+                writing.enter_context(locked(site / "trial", "the vault"))
+            return load(vault, entry)
+
+        monkeypatch.setattr(Vault, "load_entry", load_slowly)
+        with pytest.raises(VaultError, match="'trial' is being written: audit it when that is done"):
+            audit([site])
+    monkeypatch.undo()
     assert passed(audit([site]))
 
 
