@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from braincl_med.config import ExperimentConfig
-from braincl_med.errors import ConfigError, DataError
+from braincl_med.errors import ConfigError, DataError, VaultError
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
-from braincl_med.files import storage_error
 from braincl_med.loading import changed_settings
 from braincl_med.memory.module import complete
 from braincl_med.streams.availability import resolve
@@ -114,18 +113,27 @@ def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
     tasks = np.repeat(np.arange(len(parts), dtype=np.int64), [len(p) for p in parts])
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.fchmod(handle, 0o600)  # a file that was there keeps its mode otherwise
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(
-                file,
-                images=scans.images,
-                labels=scans.labels,
-                task=tasks,
-                experiment=np.array(config.name),
-                hospital=np.array(f"site-{site}"),
-            )
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(handle, 0o600)  # a file that was there keeps its mode otherwise
+                np.savez_compressed(
+                    file,
+                    images=scans.images,
+                    labels=scans.labels,
+                    task=tasks,
+                    experiment=np.array(config.name),
+                    hospital=np.array(f"site-{site}"),
+                )
+        except BaseException:
+            # Whatever stopped it, no part of the scans may lie about.
+            if out.is_file():
+                out.resolve().unlink()
+            raise
     except OSError as error:
-        raise storage_error(out, scans.images.nbytes, error) from error
+        raise VaultError(
+            f"'{out.name}' cannot be written: {os.strerror(error.errno or 0).lower()}; no part of it was kept: "
+            f"choose a folder that you may write, with {scans.images.nbytes:,} bytes of space"
+        ) from error
     return scans
 
 

@@ -1,10 +1,11 @@
 import os
+import resource
 
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from braincl_med.errors import ConfigError, DataError
+from braincl_med.errors import ConfigError, DataError, VaultError
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
 from braincl_med.federation.local import local_hospitals
 from braincl_med.loading import load_experiment
@@ -195,6 +196,22 @@ def test_scans_are_not_written_below_the_state_root(encoded, tmp_path):
     with pytest.raises(ConfigError, match="sites 0 to 1"):
         export_scans(encoded, 2, tmp_path / "scans.npz")
     assert not list(encoded.state_folder.rglob("*.npz"))
+
+
+def test_no_part_of_the_scans_stays_when_they_cannot_be_written(encoded, tmp_path):
+    path = tmp_path / "scans.npz"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(
+            VaultError, match=r"^'scans.npz' cannot be written: file too large; no part of it was kept"
+        ):
+            export_scans(encoded, 1, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(VaultError, match=r"^'scans.npz' cannot be written: no such file or directory"):
+        export_scans(encoded, 1, tmp_path / "missing" / "scans.npz")
 
 
 def test_the_checkpoints_registry_counts_and_another_configuration_is_refused(encoded, tmp_path):
