@@ -307,7 +307,7 @@ class Hospital:
     def _memory_key(self, order: Order) -> str:
         """SHA-256 of all that decides the cues of a task at this hospital."""
         stream = self.config.stream
-        decided_by = {
+        decided_by: dict[str, Any] = {
             "seed": self.config.seed,
             "hospital": self.name,
             "hospitals": self.config.federation.hospitals,
@@ -316,6 +316,11 @@ class Hospital:
             "memory": self.config.memory.model_dump(mode="json"),
             "scans": [stream.train_per_class, stream.imbalance, stream.size, stream.share, stream.alpha],
         }
+        # Said only where it is not the rule, so that memories of simulated hospitals keep their key.
+        if self.name != f"site-{self.source.hospital}":
+            decided_by["partition"] = self.source.hospital
+        if stream.allow_unofficial:
+            decided_by["unofficial"] = True
         return sha256_of(canonical_json(decided_by))
 
     def _progress(self, what: str) -> Progress:

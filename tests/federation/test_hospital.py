@@ -53,6 +53,25 @@ def test_encoding_twice_changes_nothing_and_another_experiment_of_the_name_is_re
     assert hospital.vault.entry(0) == entry
 
 
+def test_a_named_hospital_that_is_given_the_share_of_another_is_refused(tmp_path):
+    first, second = local_hospitals(tiny(tmp_path))
+    named = replace(first, name="north")
+    assert named.answer(order(named.config, "encode")).examples > 0
+    swapped = replace(named, source=second.source)
+    assert "already holds task 0 of another" in swapped.answer(order(named.config, "encode")).failure
+    assert named.answer(order(named.config, "encode")).failure == ""
+
+
+def test_the_key_of_a_simulated_hospitals_memory_stays_what_it_was(tmp_path):
+    """Pinned: under another key a run that is resumed would not find what it has encoded."""
+    hospital = local_hospitals(tiny(tmp_path))[0]
+    first = order(hospital.config, "encode")
+    key = hospital._memory_key(first)
+    assert key == "ec2f56b67d111710a079446755a25866e6ab8bf166de2a311d493f5adea26a12"
+    unofficial = replace(hospital, config=tiny(tmp_path, stream_allow_unofficial=True))
+    assert unofficial._memory_key(first) != key
+
+
 def test_the_labels_of_a_task_guide_its_memory(tmp_path):
     stored = []
     for guidance in (0, 0.5):
@@ -70,7 +89,7 @@ def test_raw_training_scans_are_read_in_encode_only(tmp_path, evaluated):
 
     class Watched:
         def __init__(self, source):
-            self.source = source
+            self.source, self.hospital = source, source.hospital
 
         def scans(self, registry, task, split):
             asked.append((phase, split))
@@ -109,7 +128,7 @@ def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path
 
     class NoScansOfTheFirstTask:
         def __init__(self, source):
-            self.source = source
+            self.source, self.hospital = source, source.hospital
 
         def scans(self, registry, task, split):
             if (task, split) == (0, "train"):
