@@ -23,7 +23,8 @@ Cues = npt.NDArray[np.int16]
 
 BATCH = 256
 LARGEST_SAMPLE = 8192
-"""Blocks from which principal components are taken: more would fill the memory and change nothing."""
+"""Blocks from which principal components and a guide's metric are taken: more would fill the memory and change
+nothing."""
 
 
 @dataclass
@@ -103,7 +104,7 @@ def fit(
         step = config.weight_step or config.step
         separation, completion, linear = _linear_path(images, labels, config, step, progress)
         epochs = refine(separation, completion, images, config, progress)
-        rounded = round_refinement(separation, completion, linear, images, step, seed)
+        rounded = round_refinement(separation, completion, linear, images, step, config.step, seed)
     else:
         shape = _shape(images, config, channels=3, cue_channels=WIDTHS[config.preset][1])
         separation, completion = PatternSeparation(shape), PatternCompletion(shape)
@@ -150,11 +151,15 @@ def _linear_path(
 def _gradients(
     images: Images, labels: Labels | None, config: MemoryConfig, shape: MemoryShape, progress: Progress | None
 ) -> Tensor:
-    """(m, d) blocks of a guide's gradients; none where there is nothing to tell apart."""
+    """(m, d) blocks of a guide's gradients, at most 8,192; none where there is nothing to tell apart."""
     if labels is None or not config.guidance or len(np.unique(labels)) < 2:
         return torch.zeros(0, shape.channels * math.prod(shape.block))
     guide = train_guide(images, labels, shape.channels, config.guide_steps, progress)
-    return blocks_of(gradients_of(guide, images, labels, shape.channels), shape)
+    gradients = gradients_of(guide, images, labels, shape.channels)
+    largest = max(1, LARGEST_SAMPLE // math.prod(shape.grid))
+    if len(gradients) > largest:
+        gradients = gradients[torch.randperm(len(gradients))[:largest]]
+    return blocks_of(gradients, shape)
 
 
 def _shape(images: Images, config: MemoryConfig, channels: int, cue_channels: int) -> MemoryShape:

@@ -99,11 +99,20 @@ def round_refinement(
     linear: dict[str, CodedTensor],
     images: Images,
     step: float,
+    cue_step: float,
     seed: int,
 ) -> Rounded:
     """Round the refining convolutions as coarsely as pays, or drop them where they do not pay at all.
 
     The worth of a rounding is error + slope · bits, with the slope at which the cues' own quantiser trades them.
+
+    Args:
+        separation, completion: after training.
+        linear: the rounded tensors of the linear path.
+        images: (n, height, width, 3) uint8.
+        step: t of `memory.weights`, in pixels; halvings of it are tried.
+        cue_step: of the cues' quantiser, in pixels; sets the slope.
+        seed: of the sensitivities.
     """
     plain = PatternCompletion(replace(completion.shape, refining_channels=0))
     plain.load_state_dict({n: t for n, t in completion.state_dict().items() if not n.startswith("refinement")})
@@ -119,7 +128,7 @@ def round_refinement(
 
     def cost(rounded: Rounded) -> float:
         bits = 8 * len(pack(*rounded))
-        return len(images) * _error(rounded, cues, scans) * scans[0].numel() + WORTH_OF_A_BIT * step**2 * bits
+        return len(images) * _error(rounded, cues, scans) * scans[0].numel() + WORTH_OF_A_BIT * cue_step**2 * bits
 
     return min(candidates, key=cost)
 

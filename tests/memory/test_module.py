@@ -69,6 +69,12 @@ def test_refining_convolutions_that_do_not_pay_are_dropped():
     assert module.completion.shape.refining_channels == 0
 
 
+def test_the_worth_of_a_bit_is_that_of_the_cues_and_not_of_the_weights():
+    """Weights that may be rounded very coarsely do not make bits so dear that nothing is refined."""
+    config = MemoryConfig(components=24, step=0.5, weight_step=8, refining_channels=8, epochs=12)
+    assert fit(edged(100), config, seed=1).completion.refinement is not None
+
+
 def test_training_improves_recall_and_mixed_beats_noise_after_hard_rounding():
     images = blobs(200)
     quality = {}
