@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from braincl_med.config import MemoryConfig
+from braincl_med.memory import module
+from braincl_med.memory.components import blocks_of
 from braincl_med.memory.guide import gradients_of, train_guide
 from braincl_med.memory.module import complete, fit
 from tests.memory.test_module import blobs, psnr
@@ -44,6 +46,21 @@ def test_a_guided_memory_keeps_what_a_plain_one_of_the_same_size_loses():
     assert told_apart(plain, others, truth) < 0.7
     quality = [psnr(complete(m.completion, m.encode(others)), others) for m in (plain, guided)]
     assert quality[1] > quality[0] - 3
+
+
+@pytest.mark.parametrize(("down_samplings", "rows"), [(3, 8192), (4, 40 * 4 * 16), (6, 40 * 4)])
+def test_a_metric_takes_a_bounded_number_of_blocks_and_draws_them_only_where_it_must(down_samplings, rows):
+    images, labels = blobs(40, size=64), np.arange(40) % 2
+    config = MemoryConfig(guide_steps=1, down_samplings=down_samplings)
+    shape = module._shape(images, config, 3, 8)
+    torch.manual_seed(0)
+    taken = module._gradients(images, labels, config, shape, None)
+    after = torch.rand(1)
+    assert taken.shape == (rows, 3 * shape.block[0] ** 2)
+    torch.manual_seed(0)
+    every = blocks_of(gradients_of(train_guide(images, labels, 3, 1), images, labels, 3), shape)
+    assert (len(every) == rows) == bool(torch.rand(1) == after)
+    assert len(every) > rows or torch.equal(taken, every)
 
 
 def test_one_class_needs_no_guide():
