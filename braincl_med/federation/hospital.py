@@ -110,9 +110,9 @@ class Hospital:
         if entry is not None:
             if entry.key != key:
                 raise VaultError(
-                    f"the vault already holds task {order.task} of another experiment named '{order.experiment}', or of "
-                    "another share of its scans: choose another name, give back this hospital's partition-id, or erase "
-                    "that memory first"
+                    f"the vault already holds task {order.task} of another experiment named '{order.experiment}', "
+                    "or of another share of its scans: choose another name, give back its partition-id, "
+                    "or erase that memory first"
                 )
             return Report(self.name, examples=self.vault.load_entry(entry).records)
         scans = self.source.scans(order.registry, order.task, "train")
