@@ -198,14 +198,15 @@ def poisoned(order, report):
     ],
 )
 def test_a_hospital_that_fails_is_named_and_the_quorum_decides(tmp_path, answer, reason):
-    strict = tiny(tmp_path / "strict")
+    few = {"stream_train_per_class": 4, "stream_test_per_class": 2, "selection_per_class": 4}
+    strict = tiny(tmp_path / "strict", **few)
     with pytest.raises(FederationError, match="1 of 2 hospitals gave a usable answer") as failed:
         coordinator(strict, failing(local_exchange(local_hospitals(strict)), answer)).run()
     assert reason in str(failed.value)
     record = RunStore(tmp_path / "strict").experiment("tiny")
     assert (record.status, record.message) == ("failed", str(failed.value))
 
-    lenient = tiny(tmp_path / "lenient", federation_quorum=1, stream_task_count=2)
+    lenient = tiny(tmp_path / "lenient", federation_quorum=1, stream_task_count=2, **few)
     coordinator(lenient, failing(local_exchange(local_hospitals(lenient)), answer)).run()
     missing = [s.missing for s in RunStore(tmp_path / "lenient").steps("tiny") if s.phase == "sleep"]
     assert len(missing) == 4
@@ -288,7 +289,7 @@ def test_a_second_server_on_one_experiment_is_refused(tmp_path):
 
 def test_methods_to_compare_with_train_on_what_they_may(tmp_path):
     for method, expected in (("finetune", [60, 48]), ("joint", [60, 108])):
-        run_locally(tiny(tmp_path, name=method, method=method, stream_task_count=2))
+        run_locally(tiny(tmp_path, name=method, method=method, stream_task_count=2, sleep_rounds=1, sleep_epochs=1))
         steps = [s for s in RunStore(tmp_path).steps(method) if s.phase == "train" and s.round == 0]
         assert [s.examples for s in steps] == expected
         assert not (tmp_path / "site-0" / method).exists()
