@@ -222,30 +222,25 @@ class RunStore:
                 f"no experiment '{name}' in the run store; it has: {', '.join(self.experiments()) or 'none'}"
             )
         try:
-            config, registry, versions = (
-                json.loads(row[3]),
-                Registry.model_validate_json(row[4]),
-                json.loads(row[5]),
+            return Experiment(
+                name=row[0],
+                method=row[1],
+                seed=row[2],
+                config=json.loads(row[3]),
+                registry=Registry.model_validate_json(row[4]),
+                versions=json.loads(row[5]),
+                machine=row[6],
+                data=row[7],
+                status=row[8],
+                message=row[9],
+                started=row[10],
+                updated=row[11],
             )
         except ValueError as error:
             raise RecordsError(
                 f"the record of '{name}' is damaged, or another version of this program wrote it: its settings, "
-                "tasks or versions cannot be read"
+                "tasks or versions cannot be read; open it with the version that did, or run the experiment afresh"
             ) from error
-        return Experiment(
-            name=row[0],
-            method=row[1],
-            seed=row[2],
-            config=config,
-            registry=registry,
-            versions=versions,
-            machine=row[6],
-            data=row[7],
-            status=row[8],
-            message=row[9],
-            started=row[10],
-            updated=row[11],
-        )
 
     def steps(self, name: str) -> list[Step]:
         """All exchanges in order."""
