@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from scipy.fft import dctn, idctn
 
-from braincl_med.config import MemoryConfig
 from braincl_med.memory.coding import FrequencyTables, encode
 from braincl_med.memory.module import complete, fit
+from braincl_med.settings.config import MemoryConfig
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 
 Images = npt.NDArray[np.uint8]

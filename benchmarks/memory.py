@@ -26,11 +26,11 @@ from skimage.metrics import structural_similarity
 from torch.nn import functional
 
 from benchmarks.memories import MEMORIES, Images
-from braincl_med.config import DATA_VARIABLE, CortexConfig
 from braincl_med.cortex.cortex import Cortex, predict, scans_to_tensor
-from braincl_med.devices import accelerator, processes_at_a_time
-from braincl_med.files import write_whole
-from braincl_med.seeding import seed_everything
+from braincl_med.foundation.devices import accelerator, processes_at_a_time
+from braincl_med.foundation.files import write_whole
+from braincl_med.foundation.seeding import seed_everything
+from braincl_med.settings.config import DATA_VARIABLE, CortexConfig
 from braincl_med.streams.tasks import Scans
 
 BATCH, RATE = 64, 0.05

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from braincl_med.config import DATA_VARIABLE, CortexConfig, MemoryConfig, SleepConfig
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.memory.coding import FrequencyTables, decode, encode
 from braincl_med.memory.module import MemoryModule, fit
 from braincl_med.memory.training import Images
 from braincl_med.phases.sleep import sleep
+from braincl_med.settings.config import DATA_VARIABLE, CortexConfig, MemoryConfig, SleepConfig
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 from braincl_med.vault.vault import Vault
 

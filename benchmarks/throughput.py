@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from braincl_med.config import CortexConfig, SleepConfig
 from braincl_med.cortex.cortex import Cortex, scans_to_tensor
-from braincl_med.devices import accelerator
+from braincl_med.foundation.devices import accelerator
 from braincl_med.phases.sleep import sleep
+from braincl_med.settings.config import CortexConfig, SleepConfig
 from braincl_med.streams.tasks import Scans
 
 CLASSES, SCANS, BATCH, TURNS = 12, 640, 32, 5

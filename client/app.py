@@ -6,12 +6,12 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from braincl_med.errors import BrainclError, ConfigError
 from braincl_med.federation.hospital import Hospital
-from braincl_med.loading import load_experiment
-from braincl_med.logs import show_on_stderr
-from braincl_med.messages import PHASES_WITHOUT_UPDATE, SHARED_PHASES, Order, Report
+from braincl_med.foundation.errors import BrainclError, ConfigError
+from braincl_med.foundation.logs import show_on_stderr
+from braincl_med.messages.order import PHASES_WITHOUT_UPDATE, SHARED_PHASES, Order, Report
 from braincl_med.methods import METHODS
+from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.source import ScanSource
 from braincl_med.vault.vault import Vault
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import BrainclError, FederationError
 from braincl_med.federation.coordinator import Coordinator
-from braincl_med.loading import load_experiment
-from braincl_med.logs import keep_in_file, show_on_stderr
-from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report
-from braincl_med.processes import require_launcher
+from braincl_med.foundation.errors import BrainclError, FederationError
+from braincl_med.foundation.logs import keep_in_file, show_on_stderr
+from braincl_med.foundation.processes import require_launcher
+from braincl_med.messages.order import PHASES_WITHOUT_UPDATE, Order, Report
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.named import build_registry
 
 log = logging.getLogger("braincl")

@@ -13,7 +13,7 @@ import pytest
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from braincl_med.launcher import run_experiment
+from apps.cli.launcher import run_experiment
 from braincl_med.methods import METHODS
 from braincl_med.records.store import RunStore
 from client.app import app as client_app

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import ConfigError
-from braincl_med.loading import changed_settings, flat_keys, load_experiment, packaged_configs
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import changed_settings, flat_keys, load_experiment, packaged_configs
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
-from braincl_med.config import ExperimentConfig
 from braincl_med.records.schema import Audit, Experiment
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
+from braincl_med.settings.config import ExperimentConfig
 
 Scores = dict[str, dict[str, npt.NDArray[np.int64]]]
 

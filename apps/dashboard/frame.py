@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import data
-from braincl_med.errors import BrainclError
+from braincl_med.foundation.errors import BrainclError
 from braincl_med.records.summary import Summary
 from braincl_med.records.table import size
 

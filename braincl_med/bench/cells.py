@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from braincl_med.bench.plan import Cell
-from braincl_med.errors import BrainclError, ConfigError
 from braincl_med.federation.local import run_locally
-from braincl_med.files import write_whole
-from braincl_med.loading import changed_settings, load_experiment
-from braincl_med.processes import end_with_parent
+from braincl_med.foundation.errors import BrainclError, ConfigError
+from braincl_med.foundation.files import write_whole
+from braincl_med.foundation.processes import end_with_parent
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
+from braincl_med.settings.loading import changed_settings, load_experiment
 
 log = logging.getLogger("braincl")
 POLL_SECONDS = 0.5

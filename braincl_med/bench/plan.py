@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import ConfigError
-from braincl_med.loading import load_experiment, packaged_configs
-from braincl_med.section import Identifier, Section
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import load_experiment, packaged_configs
+from braincl_med.settings.section import Identifier, Section
 
 Overrides = dict[str, bool | int | float | str]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from braincl_med.config import CortexConfig
-from braincl_med.devices import accelerator, bfloat16_is_fast
+from braincl_med.foundation.devices import accelerator, bfloat16_is_fast
+from braincl_med.settings.config import CortexConfig
 
 FEATURES = 512
 GROUPS = 32

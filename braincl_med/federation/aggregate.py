@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.messages import Report
+from braincl_med.messages.order import Report
 
 
 def objection(update: Weights, shared: Weights, whole: bool = False) -> str | None:

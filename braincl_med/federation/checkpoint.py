@@ -15,8 +15,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.errors import VaultError
-from braincl_med.files import canonical_json, sha256_of, write_whole
+from braincl_med.foundation.errors import VaultError
+from braincl_med.foundation.files import canonical_json, sha256_of, write_whole
 from braincl_med.streams.tasks import Registry
 
 NAME = "checkpoint.json"

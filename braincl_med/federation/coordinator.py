@@ -17,21 +17,21 @@ from platform import python_version
 
 import numpy as np
 
-from braincl_med.config import ExperimentConfig
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS, no_moments
-from braincl_med.errors import BrainclError, ConfigError, FederationError
 from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
-from braincl_med.federation.figures import objection_to_figures
-from braincl_med.files import locked
-from braincl_med.loading import changed_settings
-from braincl_med.messages import PHASES_WITHOUT_UPDATE, Order, Report, size_of
+from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
+from braincl_med.foundation.files import locked
+from braincl_med.foundation.seeding import seed_everything, seed_for
+from braincl_med.messages.figures import objection_to_figures
+from braincl_med.messages.order import PHASES_WITHOUT_UPDATE, Order, Report, size_of
 from braincl_med.methods import METHODS
 from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
-from braincl_med.seeding import seed_everything, seed_for
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import changed_settings
 from braincl_med.streams.describe import describe
 from braincl_med.streams.tasks import Registry
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from braincl_med.config import ExplicitTask, StreamConfig
-from braincl_med.errors import ConfigError
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, save_checkpoint
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.config import ExplicitTask, StreamConfig
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.tasks import Registry, TaskSpec
 

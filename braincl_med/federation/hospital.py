@@ -12,18 +12,18 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from braincl_med.config import ALL_CLASSES, ExperimentConfig
 from braincl_med.cortex.cortex import Cortex, Weights, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS, moments
-from braincl_med.errors import BrainclError, VaultError
 from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import histogram, scores_of
-from braincl_med.files import canonical_json, sha256_of
+from braincl_med.foundation.errors import BrainclError, VaultError
+from braincl_med.foundation.files import canonical_json, sha256_of
+from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.module import fit, recall_error
 from braincl_med.memory.training import Progress
-from braincl_med.messages import Order, Report
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Answers
 from braincl_med.methods.exemplars import exemplar_count
@@ -32,7 +32,7 @@ from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.select import select
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.phases.wake import rows_from_class_means, wake
-from braincl_med.seeding import seed_everything, seed_for
+from braincl_med.settings.config import ALL_CLASSES, ExperimentConfig
 from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import unknown_sets
 from braincl_med.streams.source import ScanSource

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from braincl_med.config import ExperimentConfig
 from braincl_med.federation.coordinator import Coordinator, Exchange
 from braincl_med.federation.hospital import Hospital
-from braincl_med.messages import Order, Report
+from braincl_med.messages.order import Order, Report
+from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.source import ScanSource
 from braincl_med.vault.vault import Vault

@@ -13,7 +13,7 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 
 Cues = npt.NDArray[np.int16]
 Words = npt.NDArray[np.uint32]

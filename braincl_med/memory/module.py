@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from braincl_med.config import MemoryConfig
+from braincl_med.foundation.seeding import seed_everything
 from braincl_med.memory.components import blocks_of, principal_components, start_from_principal_components
 from braincl_med.memory.guide import Labels, gradients_of, train_guide
 from braincl_med.memory.metric import Metric
@@ -17,7 +17,7 @@ from braincl_med.memory.rounding import cost_of_linear_path, round_all, round_li
 from braincl_med.memory.symmetry import SYMMETRIES
 from braincl_med.memory.training import Images, Progress, as_tensor, refine, train
 from braincl_med.memory.weights import CodedTensor, pack, unpack
-from braincl_med.seeding import seed_everything
+from braincl_med.settings.config import MemoryConfig
 
 Cues = npt.NDArray[np.int16]
 

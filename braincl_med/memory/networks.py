@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.symmetry import SYMMETRIES
 
 KERNEL = 5

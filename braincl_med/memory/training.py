@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.config import MemoryConfig
-from braincl_med.devices import accelerator
+from braincl_med.foundation.devices import accelerator
 from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.networks import PatternCompletion, PatternSeparation
+from braincl_med.settings.config import MemoryConfig
 
 Images = npt.NDArray[np.uint8]
 Progress = Callable[[int, int, str], None]

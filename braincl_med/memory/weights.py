@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.networks import MemoryShape, PatternCompletion
 from braincl_med.memory.symmetry import TRANSPOSED, from_spectrum, places, spectrum
 

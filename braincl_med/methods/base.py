@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.config import CortexConfig, ExperimentConfig
 from braincl_med.cortex.cortex import Cortex, Weights, classify, extract_features
-from braincl_med.messages import Order, Report
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.kept import Kept
 from braincl_med.phases.sleep import Objective
+from braincl_med.settings.config import CortexConfig, ExperimentConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 Images = npt.NDArray[np.uint8]

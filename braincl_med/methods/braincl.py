@@ -1,7 +1,7 @@
 """BrainCL: semi-parametric memory and wake-sleep consolidation (arXiv 2504.14727)."""
 
-from braincl_med.config import ExperimentConfig
 from braincl_med.methods.base import Method, Site, Steps, training_rounds
+from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 

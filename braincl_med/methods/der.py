@@ -27,16 +27,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.config import ExperimentConfig, WakeConfig
 from braincl_med.cortex.cortex import FEATURES, Cortex, Weights, new_rows
-from braincl_med.cortex.expanded import ExpandedCortex
-from braincl_med.messages import Order, Report
+from braincl_med.foundation.seeding import seed_for
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.base import Method, Site, Steps, grow, training_rounds
 from braincl_med.methods.exemplars import remember, with_exemplars
+from braincl_med.methods.expanded import ExpandedCortex
 from braincl_med.phases.select import Positions
 from braincl_med.phases.sleep import Objective
 from braincl_med.phases.wake import wake
-from braincl_med.seeding import seed_for
+from braincl_med.settings.config import ExperimentConfig, WakeConfig
 
 
 def balanced(labels: npt.NDArray[np.int64], first_new: int, least: int, seed: int) -> Positions:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from braincl_med.cortex.cortex import scans_to_tensor
-from braincl_med.devices import accelerator
-from braincl_med.method_settings import MygoConfig
+from braincl_med.foundation.devices import accelerator
 from braincl_med.methods.kept import Arrays
+from braincl_med.settings.methods import MygoConfig
 from braincl_med.streams.tasks import Scans
 
 SMALLEST = 4

@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from braincl_med.config import ExperimentConfig
 from braincl_med.cortex.cortex import Cortex, Weights, scans_to_tensor
-from braincl_med.messages import Order, Report
-from braincl_med.method_settings import EwcConfig
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.base import Method, Site, Steps, train_remember_evaluate
 from braincl_med.methods.kept import Kept
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.sleep import Objective
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.methods import EwcConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 ITEM = "fisher"

@@ -16,14 +16,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, Weights, extract_features
-from braincl_med.messages import Order, Report
-from braincl_med.method_settings import ExemplarConfig
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.base import Site
 from braincl_med.methods.kept import Arrays, Kept
 from braincl_med.methods.sheets import Images, from_sheets, to_sheets
 from braincl_med.phases.select import Positions, ranked
+from braincl_med.settings.config import CortexConfig
+from braincl_med.settings.methods import ExemplarConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 Codec = Literal["raw", "webp"]

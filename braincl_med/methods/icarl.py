@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.config import CortexConfig, ExperimentConfig
 from braincl_med.cortex.cortex import FEATURES, Cortex, extract_features
-from braincl_med.messages import Order, Report
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.base import Answers, Images, Method, Site, Steps, grow, training_rounds
 from braincl_med.methods.exemplars import exemplars, remember, with_exemplars
 from braincl_med.phases.sleep import Objective
+from braincl_med.settings.config import CortexConfig, ExperimentConfig
 from braincl_med.streams.tasks import Scans
 
 TEACHER = "teacher"

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from braincl_med.errors import VaultError
-from braincl_med.files import sha256_of, storage_error, write_whole
+from braincl_med.foundation.errors import VaultError
+from braincl_med.foundation.files import sha256_of, storage_error, write_whole
 
 FORMAT = b"BCLKEPT\x01"
 """Magic and version; then the SHA-256 of the rest."""

@@ -43,13 +43,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.config import ExperimentConfig, SleepConfig
-from braincl_med.cortex.bayesian import PREFIX, BayesianCortex
 from braincl_med.cortex.cortex import Cortex, Weights, predict
-from braincl_med.messages import Order, Report
-from braincl_med.method_settings import MesuConfig
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.base import Answers, Images, Method, Site, grow, train_and_evaluate
+from braincl_med.methods.bayesian import PREFIX, BayesianCortex
 from braincl_med.phases.sleep import sleep
+from braincl_med.settings.config import ExperimentConfig, SleepConfig
+from braincl_med.settings.methods import MesuConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 LEAST, MOST = 1e-6, 1.0

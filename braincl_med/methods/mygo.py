@@ -35,14 +35,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from braincl_med.config import ExperimentConfig, WakeConfig
 from braincl_med.cortex.cortex import Cortex, extract_features, new_rows
-from braincl_med.messages import Order, Report
+from braincl_med.foundation.seeding import seed_for
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods.base import Method, Site, Steps, training_rounds
 from braincl_med.methods.dreams import Dreamer, learn_to_dream
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.sleep import Objective, sleep
-from braincl_med.seeding import seed_for
+from braincl_med.settings.config import ExperimentConfig, WakeConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 GENERATOR = "generator"

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.config import SleepConfig
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.phases.sleep import Objective, cross_entropy
+from braincl_med.settings.config import SleepConfig
 
 
 def objective_of(config: SleepConfig, labels: npt.NDArray[np.int64], cortex: Cortex) -> Objective:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.config import SleepConfig
 from braincl_med.cortex.cortex import Cortex, scans_to_tensor
+from braincl_med.settings.config import SleepConfig
 from braincl_med.streams.tasks import Scans
 
 MILESTONES = (1 / 3, 2 / 3)

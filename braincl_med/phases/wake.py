@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from braincl_med.config import WakeConfig
 from braincl_med.cortex.cortex import Cortex, extract_features
+from braincl_med.settings.config import WakeConfig
 from braincl_med.streams.tasks import Scans
 
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from braincl_med.errors import BrainclError, ConfigError, DataError, VaultError
-from braincl_med.files import LOCK_NAME, PARTIAL_SUFFIX
+from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, VaultError
+from braincl_med.foundation.files import LOCK_NAME, PARTIAL_SUFFIX
 from braincl_med.privacy.fidelity import GivenScans, Likeness, likeness
 from braincl_med.privacy.search import Probes, looks_like, shown
 from braincl_med.records.store import STORE_NAME, RunStore

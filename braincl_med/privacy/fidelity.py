@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import ConfigError, DataError, VaultError
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
-from braincl_med.loading import changed_settings
+from braincl_med.foundation.errors import ConfigError, DataError, VaultError
 from braincl_med.memory.module import complete
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import changed_settings
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.source import ScanSource

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from braincl_med.errors import ConfigError
+from braincl_med.foundation.errors import ConfigError
 from braincl_med.privacy.audit import Report, passed
 
 WARNING = (

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.errors import RecordsError
-from braincl_med.files import storage_error
+from braincl_med.foundation.errors import RecordsError
+from braincl_med.foundation.files import storage_error
 from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION, Audit, Experiment, Status, Step
 from braincl_med.streams.tasks import Registry
 

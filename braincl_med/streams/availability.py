@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from braincl_med.config import StreamConfig
+from braincl_med.settings.config import StreamConfig
 from braincl_med.streams import medmnist
 from braincl_med.streams.catalogue import classes_of, is_phantom
 from braincl_med.streams.counts import check_medmnist40_counts, kept_counts

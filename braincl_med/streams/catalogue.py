@@ -1,6 +1,6 @@
 """All data sets by name, whether they lie in files (MedMNIST) or are drawn by formula (phantoms)."""
 
-from braincl_med.errors import ConfigError
+from braincl_med.foundation.errors import ConfigError
 from braincl_med.streams import medmnist, phantom
 from braincl_med.streams.tasks import ClassSpec
 

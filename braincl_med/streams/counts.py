@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from braincl_med.config import StreamConfig
-from braincl_med.errors import DataError
+from braincl_med.foundation.errors import DataError
+from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.source import labels_of
 from braincl_med.streams.tasks import Registry
 

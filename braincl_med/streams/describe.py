@@ -1,6 +1,6 @@
 """In words, which scans an experiment learns from."""
 
-from braincl_med.config import StreamConfig
+from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.catalogue import is_phantom
 from braincl_med.streams.named import datasets_of
 from braincl_med.streams.tasks import Registry

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.errors import ConfigError, DataError
+from braincl_med.foundation.errors import ConfigError, DataError
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

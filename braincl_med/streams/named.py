@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import ValidationError
 
-from braincl_med.config import StreamConfig
-from braincl_med.errors import ConfigError
-from braincl_med.seeding import seed_for
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.foundation.seeding import seed_for
+from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.catalogue import classes_of, is_phantom, parse_class
 from braincl_med.streams.tasks import ClassSpec, Registry, TaskSpec
 

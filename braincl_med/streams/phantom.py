@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.errors import ConfigError
-from braincl_med.seeding import seed_for
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.foundation.seeding import seed_for
 from braincl_med.streams.renderers.canvas import Canvas, Modality
 from braincl_med.streams.renderers.fundus import FUNDUS
 from braincl_med.streams.renderers.smear import SMEAR

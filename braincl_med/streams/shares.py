@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.errors import ConfigError
-from braincl_med.seeding import seed_for
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.foundation.seeding import seed_for
 
 Labels = npt.NDArray[np.int64]
 Index = npt.NDArray[np.int64]

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.config import StreamConfig
-from braincl_med.seeding import seed_for
+from braincl_med.foundation.seeding import seed_for
+from braincl_med.settings.config import StreamConfig
 from braincl_med.streams import medmnist, phantom
 from braincl_med.streams.catalogue import classes_of, is_phantom
 from braincl_med.streams.shares import share_of

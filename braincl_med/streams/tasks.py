@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from braincl_med.errors import ConfigError
+from braincl_med.foundation.errors import ConfigError
 
 
 class ClassSpec(BaseModel):

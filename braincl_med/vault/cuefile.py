@@ -32,8 +32,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from braincl_med.errors import VaultError
-from braincl_med.files import canonical_json
+from braincl_med.foundation.errors import VaultError
+from braincl_med.foundation.files import canonical_json
 from braincl_med.memory.coding import Cues, FrequencyTables, decode, encode, shard_slices
 from braincl_med.memory.networks import MemoryShape, PatternCompletion, parameters_of
 from braincl_med.memory.weights import pack, unpack

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.erasures import Erasure
 from braincl_med.vault.subset import positions_without
 from braincl_med.vault.vault import Vault

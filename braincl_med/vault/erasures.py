@@ -12,8 +12,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from braincl_med.errors import VaultError
-from braincl_med.files import canonical_json, sha256_of
+from braincl_med.foundation.errors import VaultError
+from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.vault.cuefile import Ordinal
 
 LOG = "erasures.jsonl"

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 
 MANIFEST = "manifest.json"
 CUE_NAME = re.compile(r"^task-\d{3,5}\.(working|long-term)\.[0-9a-f]{8}\.cue\Z")

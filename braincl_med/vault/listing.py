@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.subset import ordinals_of
 from braincl_med.vault.vault import Vault
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.vault.cuefile import CODER, CueFile, Shard
 

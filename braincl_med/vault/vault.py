@@ -22,8 +22,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from braincl_med.errors import VaultError
-from braincl_med.files import (
+from braincl_med.foundation.errors import VaultError
+from braincl_med.foundation.files import (
     PARTIAL_SUFFIX,
     canonical_json,
     locked,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from braincl_med.errors import BrainclError, VaultError
-from braincl_med.files import PARTIAL_SUFFIX
+from braincl_med.foundation.errors import BrainclError, VaultError
+from braincl_med.foundation.files import PARTIAL_SUFFIX
 from braincl_med.memory.coding import Cues
 from braincl_med.memory.module import complete
 from braincl_med.memory.networks import PatternCompletion

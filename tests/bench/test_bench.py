@@ -12,13 +12,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from apps.cli.main import app
 from braincl_med.bench import cells
 from braincl_med.bench.cells import Result, results_of, run_cells
 from braincl_med.bench.plan import cells_of, load_bench
 from braincl_med.bench.report import figure, markdown
-from braincl_med.cli import app
-from braincl_med.errors import ConfigError
-from braincl_med.loading import packaged_configs
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.loading import packaged_configs
 from tests.federation.experiments import TINY
 
 ROWS = """
@@ -219,7 +219,7 @@ def test_a_killed_benchmark_leaves_no_cell_behind(tmp_path):
 
 def test_a_cell_that_fails_is_named_with_its_reason(tmp_path):
     path = written(tmp_path, "rows:\n  - {name: bad, set: {stream-name: medmnist12, stream-download: false}}\n")
-    code = "from braincl_med.cli import main; main()"
+    code = "from apps.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "bench", str(path), "--state", str(tmp_path)],
         capture_output=True,

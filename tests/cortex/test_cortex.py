@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, extract_features, predict
+from braincl_med.settings.config import CortexConfig
 
 SMALL = CortexConfig(stem="3x3-stride2")
 

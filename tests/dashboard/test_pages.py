@@ -347,7 +347,7 @@ def test_the_dashboard_imports_no_training_code() -> None:
 
 
 def test_a_missing_package_is_named_with_what_to_do() -> None:
-    code = "import sys; sys.modules['streamlit'] = None; from braincl_med.cli import main; main()"
+    code = "import sys; sys.modules['streamlit'] = None; from apps.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "dashboard"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "needs the package 'streamlit'" in done.stderr

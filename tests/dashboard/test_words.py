@@ -4,7 +4,7 @@ from pathlib import Path
 from apps.dashboard.words import ITEMS, METHODS, PHASES, SCORES
 from braincl_med import methods
 from braincl_med.evaluation.rejection import EDGES
-from braincl_med.messages import SHARED_PHASES
+from braincl_med.messages.order import SHARED_PHASES
 from braincl_med.methods import METHODS as ALL
 from braincl_med.methods import exemplars
 from braincl_med.vault.vault import Vault

@@ -1,7 +1,7 @@
 """A phantom experiment that learns in seconds, for tests of the whole way."""
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.loading import load_experiment
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import load_experiment
 
 TINY = """
 name: tiny

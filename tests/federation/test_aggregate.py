@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
-from braincl_med.messages import Report
+from braincl_med.messages.order import Report
 
 SHARED = {"w": torch.zeros(2, 2), "steps": torch.tensor(3)}
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.errors import BrainclError, ConfigError, FederationError, VaultError
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.messages import Order, Report
+from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError, VaultError
+from braincl_med.messages.order import Order, Report
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import as_json, summarise
 from braincl_med.records.table import table
@@ -278,7 +278,7 @@ def test_two_hospitals_of_one_name_are_refused(tmp_path):
 
 
 def test_a_second_server_on_one_experiment_is_refused(tmp_path):
-    from braincl_med.files import locked
+    from braincl_med.foundation.files import locked
 
     with (
         locked(folder_of(tmp_path, "tiny"), "it"),

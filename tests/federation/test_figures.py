@@ -4,7 +4,7 @@ import pytest
 
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
-from braincl_med.messages import Report
+from braincl_med.messages.order import Report
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
 from tests.federation.experiments import tiny

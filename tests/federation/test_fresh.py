@@ -2,11 +2,11 @@ import os
 
 import pytest
 
-from braincl_med.errors import DataError, LockedError
+from apps.cli.launcher import forget_experiment, run_experiment
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.local import run_locally
-from braincl_med.files import LOCK_NAME, locked
-from braincl_med.launcher import forget_experiment, run_experiment
+from braincl_med.foundation.errors import DataError, LockedError
+from braincl_med.foundation.files import LOCK_NAME, locked
 from braincl_med.records.store import RunStore
 from tests.federation.experiments import tiny
 

@@ -6,7 +6,7 @@ import pytest
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.messages import Order, Report
+from braincl_med.messages.order import Order, Report
 from braincl_med.privacy.search import Probes
 from braincl_med.records.store import RunStore
 from braincl_med.streams.medmnist import MissingScansError

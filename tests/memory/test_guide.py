@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.config import MemoryConfig
 from braincl_med.memory import module
 from braincl_med.memory.components import blocks_of
 from braincl_med.memory.guide import gradients_of, train_guide
 from braincl_med.memory.module import complete, fit
+from braincl_med.settings.config import MemoryConfig
 from tests.memory.test_module import blobs, psnr
 
 MARK = (slice(None), slice(3, 7), slice(3, 7))

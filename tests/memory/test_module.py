@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.config import MemoryConfig
 from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape, PatternCompletion, PatternSeparation, pad
+from braincl_med.settings.config import MemoryConfig
 
 
 def blobs(count, size=28, grey=False, seed=0):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.config import MemoryConfig
 from braincl_med.memory import module
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.components import principal_components
@@ -10,6 +9,7 @@ from braincl_med.memory.metric import Metric
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape
 from braincl_med.memory.symmetry import SYMMETRIES, from_spectrum, places, spectrum
+from braincl_med.settings.config import MemoryConfig
 from tests.memory.test_module import psnr
 
 BLOCK = (3, 8, 8)

@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from braincl_med.config import MemoryConfig
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape, PatternCompletion
 from braincl_med.memory.rounding import round_all
 from braincl_med.memory.symmetry import spectrum
 from braincl_med.memory.training import as_tensor
 from braincl_med.memory.weights import CodedTensor, pack, round_weights, sensitivities, unpack
+from braincl_med.settings.config import MemoryConfig
 from tests.memory.test_module import blobs, edged, psnr
 
 SHAPE = MemoryShape(3, 16, 16, 10, 0, 4, linear=True, refining_channels=4)

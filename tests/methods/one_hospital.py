@@ -3,7 +3,7 @@
 import numpy as np
 
 from braincl_med.federation.hospital import Hospital
-from braincl_med.messages import Order
+from braincl_med.messages.order import Order
 from braincl_med.streams.tasks import ClassSpec, Registry, Scans, TaskSpec
 from braincl_med.vault.vault import Vault
 from tests.federation.experiments import tiny

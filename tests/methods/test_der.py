@@ -3,14 +3,14 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from braincl_med.config import CortexConfig, SleepConfig
 from braincl_med.cortex.cortex import extract_features, predict, scans_to_tensor
-from braincl_med.cortex.expanded import ExpandedCortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.methods.der import DER, balanced
+from braincl_med.methods.expanded import ExpandedCortex
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import CortexConfig, SleepConfig
 from braincl_med.streams.named import build_registry
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from braincl_med.config import SleepConfig
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.local import run_locally
 from braincl_med.methods.ewc import curvature_of, elastic, fisher, joined, penalty
 from braincl_med.phases.sleep import cross_entropy, sleep
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import SleepConfig
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for

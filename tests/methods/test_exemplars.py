@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, extract_features
 from braincl_med.methods.exemplars import exemplar_count, exemplars, packed, unpacked, with_exemplars
+from braincl_med.settings.config import CortexConfig
 from braincl_med.streams.tasks import Scans
 from tests.methods.one_hospital import hospital_with, noise, order_for
 

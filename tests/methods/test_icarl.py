@@ -7,7 +7,6 @@ import torch
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import extract_features, scans_to_tensor
 from braincl_med.federation.aggregate import average
 from braincl_med.federation.coordinator import Coordinator
@@ -15,6 +14,7 @@ from braincl_med.federation.local import local_exchange, local_hospitals, run_lo
 from braincl_med.methods.exemplars import exemplars
 from braincl_med.methods.icarl import ICARL, PrototypeCortex, sigmoid_distillation
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import CortexConfig
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny

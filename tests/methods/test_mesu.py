@@ -4,17 +4,17 @@ import torch
 from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
-from braincl_med.config import CortexConfig, SleepConfig
-from braincl_med.cortex.bayesian import BayesianCortex
 from braincl_med.cortex.cortex import Cortex, predict, scans_to_tensor
 from braincl_med.evaluation.rejection import auroc, histogram
 from braincl_med.federation.local import local_hospitals, run_locally
-from braincl_med.method_settings import MesuConfig
+from braincl_med.methods.bayesian import BayesianCortex
 from braincl_med.methods.mesu import MESU, mutual_information, optimiser, updates
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import table
+from braincl_med.settings.config import CortexConfig, SleepConfig
+from braincl_med.settings.methods import MesuConfig
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for
 from tests.phases.test_wake import two_tints

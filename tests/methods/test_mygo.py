@@ -8,16 +8,16 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from braincl_med.config import CortexConfig, SleepConfig, WakeConfig
 from braincl_med.cortex.cortex import Cortex, new_rows, predict
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.method_settings import MygoConfig
 from braincl_med.methods.dreams import Dreamer, Generator, learn_to_dream
 from braincl_med.methods.kept import Kept
 from braincl_med.methods.mygo import distillation, wake_new_rows
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import CortexConfig, SleepConfig, WakeConfig
+from braincl_med.settings.methods import MygoConfig
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny

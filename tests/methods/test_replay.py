@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.local import run_locally
 from braincl_med.methods.exemplars import exemplars, raw_bytes
 from braincl_med.methods.sheets import from_sheets, to_sheets
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import CortexConfig
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, order_for, smooth

@@ -14,7 +14,7 @@ from braincl_med.federation.aggregate import average, objection
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.messages import Order, Report
+from braincl_med.messages.order import Order, Report
 from braincl_med.methods import METHODS
 from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.store import RunStore

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from braincl_med.config import CortexConfig, SleepConfig
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.phases.objectives import balanced, objective_of, proximal
 from braincl_med.phases.sleep import cross_entropy
+from braincl_med.settings.config import CortexConfig, SleepConfig
 
 LABELS = np.array([0] * 90 + [1] * 9 + [2])
 

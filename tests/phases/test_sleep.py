@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.config import CortexConfig, SleepConfig
 from braincl_med.cortex.cortex import Cortex, predict
 from braincl_med.phases.sleep import augment, calibrate, epochs_of_round, learning_rate, sleep
+from braincl_med.settings.config import CortexConfig, SleepConfig
 from tests.phases.test_wake import two_tints
 
 SMALL = CortexConfig(stem="3x3-stride2")

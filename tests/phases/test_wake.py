@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 
-from braincl_med.config import CortexConfig, WakeConfig
 from braincl_med.cortex.cortex import Cortex, predict
 from braincl_med.phases.wake import rows_from_class_means, wake
+from braincl_med.settings.config import CortexConfig, WakeConfig
 from braincl_med.streams.tasks import Scans
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.errors import ConfigError, DataError, VaultError
-from braincl_med.files import canonical_json, locked, sha256_of
+from braincl_med.foundation.errors import ConfigError, DataError, VaultError
+from braincl_med.foundation.files import canonical_json, locked, sha256_of
 from braincl_med.memory.weights import pack, unpack
 from braincl_med.privacy.audit import (
     BYTES_CHECK,
@@ -377,7 +377,7 @@ def test_the_page_holds_every_failing_detail_escaped(site):
 def test_the_command_records_writes_and_says_by_its_exit_status(site, tmp_path):
     from typer.testing import CliRunner
 
-    from braincl_med.cli import app
+    from apps.cli.main import app
 
     call = CliRunner().invoke
     store = RunStore(tmp_path, create=True)
@@ -403,7 +403,7 @@ def test_the_command_records_writes_and_says_by_its_exit_status(site, tmp_path):
 
 def test_a_missing_folder_is_one_sentence_on_standard_error(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", "from braincl_med.cli import main; main()", "audit", tmp_path / "site-9"],
+        [sys.executable, "-c", "from apps.cli.main import main; main()", "audit", tmp_path / "site-9"],
         capture_output=True,
         text=True,
     )

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from braincl_med.errors import ConfigError, DataError, VaultError
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
 from braincl_med.federation.local import local_hospitals
-from braincl_med.loading import load_experiment
+from braincl_med.foundation.errors import ConfigError, DataError, VaultError
 from braincl_med.memory.module import complete
-from braincl_med.messages import Order
+from braincl_med.messages.order import Order
 from braincl_med.privacy.audit import audit, passed
 from braincl_med.privacy.fidelity import (
     GivenScans,
@@ -21,6 +20,7 @@ from braincl_med.privacy.fidelity import (
     psnr,
     ssim,
 )
+from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.vault import Vault

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from braincl_med.config import ExperimentConfig
 from braincl_med.evaluation.rejection import histogram
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import ClassSpec, Registry, TaskSpec
 
 HOSPITALS = ("site-0", "site-1", "site-2")

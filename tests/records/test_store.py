@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from braincl_med.errors import RecordsError
+from braincl_med.foundation.errors import RecordsError
 from braincl_med.records.schema import SCHEMA_VERSION, Step
 from braincl_med.records.store import STORE_NAME, RunStore
 from tests.records.example_store import AUDIT, HOSPITALS, REAL, REGISTRY, begin, build_example, settings

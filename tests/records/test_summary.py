@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from braincl_med.errors import RecordsError
+from braincl_med.foundation.errors import RecordsError
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import as_json, summarise
 from braincl_med.records.table import duration, percent, size, table

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from braincl_med.config import DATA_VARIABLE
+from braincl_med.settings.config import DATA_VARIABLE
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import medmnist as medmnist_package
 import numpy as np
 import pytest
 
-from braincl_med.errors import ConfigError, DataError
+from braincl_med.foundation.errors import ConfigError, DataError
 from braincl_med.streams import medmnist
 
 

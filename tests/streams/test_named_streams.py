@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.config import ExplicitTask, StreamConfig
-from braincl_med.errors import ConfigError
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.config import ExplicitTask, StreamConfig
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.tasks import Registry

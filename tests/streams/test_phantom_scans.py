@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from braincl_med.errors import ConfigError
+from braincl_med.foundation.errors import ConfigError
 from braincl_med.streams import phantom
 from braincl_med.streams.phantom import Split
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from braincl_med.config import ExplicitTask, StreamConfig
+from braincl_med.settings.config import ExplicitTask, StreamConfig
 from braincl_med.streams import medmnist, phantom
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.source import ScanSource

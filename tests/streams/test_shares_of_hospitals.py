@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.errors import ConfigError
+from braincl_med.foundation.errors import ConfigError
 from braincl_med.streams.shares import Index, Share, share_of
 
 SHARES: tuple[Share, ...] = ("iid", "dirichlet", "by-class", "one-class")

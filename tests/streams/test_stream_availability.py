@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from braincl_med.config import StreamConfig
-from braincl_med.errors import ConfigError, DataError
+from braincl_med.foundation.errors import ConfigError, DataError
+from braincl_med.settings.config import StreamConfig
 from braincl_med.streams import medmnist
 from braincl_med.streams.availability import phantom_for, resolve
 from braincl_med.streams.counts import MEDMNIST40, check_medmnist40_counts, kept_counts

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.vault import Vault
 
 from .test_cuefile import cue_file

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.config import MemoryConfig
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape, PatternCompletion
 from braincl_med.memory.weights import pack, round_weights
+from braincl_med.settings.config import MemoryConfig
 from braincl_med.vault.cuefile import CODER, FIXED, CueFile, Header, Shard
 
 GOLDEN_FILES = Path(__file__).parent / "golden"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from braincl_med.cli import app
-from braincl_med.errors import ConfigError, VaultError
-from braincl_med.files import LOCK_NAME, locked
+from apps.cli.main import app
+from braincl_med.foundation.errors import ConfigError, VaultError
+from braincl_med.foundation.files import LOCK_NAME, locked
 from braincl_med.privacy.audit import FOLDER_CHECK, audit, passed
 from braincl_med.vault.erasures import LOG, Erasure, from_log, to_log
 from braincl_med.vault.subset import ordinals_of

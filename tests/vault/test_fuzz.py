@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.cuefile import FIXED, CueFile
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import decoded

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from braincl_med.cli import app
-from braincl_med.errors import LockedError
-from braincl_med.files import PARTIAL_SUFFIX
+from apps.cli.main import app
+from braincl_med.foundation.errors import LockedError
+from braincl_med.foundation.files import PARTIAL_SUFFIX
 from braincl_med.vault.erasures import LOG, to_log
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import verify

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from braincl_med import files
-from braincl_med.errors import VaultError
+from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.vault import Vault
 

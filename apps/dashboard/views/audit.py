@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import data, frame
-from braincl_med.errors import BrainclError
+from braincl_med.foundation.errors import BrainclError
 from braincl_med.records.schema import Audit
 from braincl_med.records.table import percent, size
 

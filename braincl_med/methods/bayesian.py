@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import Cortex, Weights
+from braincl_med.settings.config import CortexConfig
 
 PREFIX = "deviation."
 

@@ -6,8 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from braincl_med.config import CortexConfig
 from braincl_med.cortex.cortex import FEATURES, Cortex, Weights, new_rows
+from braincl_med.settings.config import CortexConfig
 
 
 class ExpandedCortex(Cortex):

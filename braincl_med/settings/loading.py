@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import ConfigError
-from braincl_med.section import Section, kebab
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.section import Section, kebab
 
 
 def packaged_configs() -> Path:
     """The folder of the experiments that travel with the code."""
-    beside = Path(__file__).resolve().parent.parent / "configs"
-    return beside if beside.is_dir() else Path(__file__).resolve().parent / "app" / "configs"
+    beside = Path(__file__).resolve().parents[2] / "configs"
+    return beside if beside.is_dir() else Path(__file__).resolve().parents[1] / "app" / "configs"
 
 
 def flat_keys() -> dict[str, tuple[str, ...]]:

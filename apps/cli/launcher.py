@@ -26,15 +26,15 @@ import psutil
 import torch
 
 import braincl_med
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import BrainclError, FederationError, LockedError
 from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import record_end, starting_point
-from braincl_med.files import LOCK_NAME, locked, storage_error
-from braincl_med.loading import packaged_configs
-from braincl_med.logs import log_path
-from braincl_med.processes import LAUNCHER_VARIABLE, end_with_parent
+from braincl_med.foundation.errors import BrainclError, FederationError, LockedError
+from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
+from braincl_med.foundation.logs import log_path
+from braincl_med.foundation.processes import LAUNCHER_VARIABLE, end_with_parent
 from braincl_med.records.store import RunStore, now
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import packaged_configs
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
 

@@ -1,7 +1,7 @@
 """One experiment's configuration: every setting, its default and its limits, said once.
 
-Those of the methods to compare with are in `braincl_med.method_settings`.
-An experiment is a YAML file with kebab-case keys in sections, read by `braincl_med.loading`.
+Those of the methods to compare with are in `braincl_med.settings.methods`.
+An experiment is a YAML file with kebab-case keys in sections, read by `braincl_med.settings.loading`.
 """
 
 import os
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from braincl_med.method_settings import DerConfig, EwcConfig, ExemplarConfig, IcarlConfig, MesuConfig, MygoConfig
-from braincl_med.section import Identifier, Names, Section
+from braincl_med.settings.methods import DerConfig, EwcConfig, ExemplarConfig, IcarlConfig, MesuConfig, MygoConfig
+from braincl_med.settings.section import Identifier, Names, Section
 
 STATE_VARIABLE = "BRAINCL_STATE"
 DATA_VARIABLE = "BRAINCL_DATA"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from braincl_med.errors import BrainclError, LockedError, VaultError
+from braincl_med.foundation.errors import BrainclError, LockedError, VaultError
 
 PARTIAL_SUFFIX = ".partial"
 LOCK_NAME = ".lock"

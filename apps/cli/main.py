@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from braincl_med.config import ExperimentConfig
-from braincl_med.errors import BrainclError, ConfigError
-from braincl_med.loading import load_experiment
+from braincl_med.foundation.errors import BrainclError, ConfigError
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import load_experiment
 
 app = typer.Typer(
     help="Hospitals learn new diagnoses together, one after another, without handing over or keeping their scans.",
@@ -68,7 +68,7 @@ def run(
     cores: Annotated[int, typer.Option(min=1, help="CPU cores of one hospital's training.")] = 2,
 ) -> None:
     """Run an experiment over simulated hospitals, from wherever it stands to its end."""
-    from braincl_med.launcher import run_experiment
+    from apps.cli.launcher import run_experiment
 
     experiment = _load(config, override, state)
     experiment = experiment.model_copy(update={"resume": resume or experiment.resume})
@@ -117,8 +117,8 @@ def bench(
     from braincl_med.bench.cells import results_of, run_cells
     from braincl_med.bench.plan import cells_of, load_bench
     from braincl_med.bench.report import figure, markdown
-    from braincl_med.devices import processes_at_a_time
-    from braincl_med.files import write_whole
+    from braincl_med.foundation.devices import processes_at_a_time
+    from braincl_med.foundation.files import write_whole
 
     plan = load_bench(config)
     for what, asked, known in (("row", row, [r.name for r in plan.rows]), ("seed", seed, plan.seeds)):
@@ -198,7 +198,7 @@ def audit(
     state: Annotated[Path | None, typer.Option("--state", help="State root that records the audit.")] = None,
 ) -> None:
     """Check that vaults hold sound memories and nothing else; exit status 1 when a check fails."""
-    from braincl_med.files import write_whole
+    from braincl_med.foundation.files import write_whole
     from braincl_med.privacy.audit import audit as audit_vaults
     from braincl_med.privacy.audit import passed, record
     from braincl_med.privacy.fidelity import load_scans

@@ -1,10 +1,10 @@
-"""Settings of the methods that BrainCL is compared with: sections that `braincl_med.config` puts together."""
+"""Settings of the methods that BrainCL is compared with: sections that `settings.config` puts together."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from braincl_med.section import Section
+from braincl_med.settings.section import Section
 
 
 class ExemplarConfig(Section):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from braincl_med.errors import FederationError
+from braincl_med.foundation.errors import FederationError
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from braincl_med.files import storage_error
+from braincl_med.foundation.files import storage_error
 
 FORMAT = logging.Formatter("%(message)s")
 

@@ -1,0 +1,1 @@
+"""`braincl …`: the command line, and the launcher of simulated federations."""
