@@ -20,7 +20,7 @@ from scipy.fft import dctn, idctn
 
 from braincl_med.memory.coding import FrequencyTables, encode
 from braincl_med.memory.module import complete, fit
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 
 Images = npt.NDArray[np.uint8]
@@ -57,7 +57,7 @@ def raw(images: Images, _labels: Labels, _setting: float) -> Memory:
 
 def ours(images: Images, labels: Labels, step: float, **settings: Any) -> Memory:
     """The project's memory module, weighed as the bytes of its cue file."""
-    module = fit(images, MemoryConfig(step=step, **settings), 1, labels)
+    module = fit(images, LinearMemory(step=step, **settings), 1, labels)
     cues = module.encode(images)
     shard = Shard(label=0, dataset_label="set/0", records=len(images), words=0, recall_error=0)
     shape = module.completion.shape.as_json()

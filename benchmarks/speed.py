@@ -22,7 +22,8 @@ from braincl_med.memory.coding import FrequencyTables, decode, encode
 from braincl_med.memory.module import MemoryModule, fit
 from braincl_med.memory.training import Images
 from braincl_med.phases.sleep import sleep
-from braincl_med.settings.config import DATA_VARIABLE, CortexConfig, MemoryConfig, SleepConfig
+from braincl_med.settings.config import DATA_VARIABLE, CortexConfig, SleepConfig
+from braincl_med.settings.memory import LinearMemory
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
 from braincl_med.vault.vault import Vault
 
@@ -38,7 +39,7 @@ def main() -> None:
         images, labels = file["train_images"][:SCANS], file["train_labels"][:SCANS].ravel().astype(np.int64)
 
     started = time.perf_counter()
-    module = fit(images, MemoryConfig(), 1, labels)
+    module = fit(images, LinearMemory(), 1, labels)
     print(f"fit: {SCANS} scans, {time.perf_counter() - started:.1f} s")
 
     cues = module.encode(images)

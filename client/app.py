@@ -5,12 +5,15 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from pydantic import TypeAdapter, ValidationError
 
 from braincl_med.federation.hospital import Hospital
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
-from braincl_med.messages.order import PHASES_WITHOUT_UPDATE, SHARED_PHASES, Order, Report
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import HospitalName, Report
 from braincl_med.methods import METHODS
+from braincl_med.methods.phase import FIGURES, NOTHING
 from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.source import ScanSource
 from braincl_med.vault.vault import Vault
@@ -18,15 +21,15 @@ from braincl_med.vault.vault import Vault
 app = ClientApp()
 
 
-def hospital_of(context: Context, order: Order) -> Hospital:
-    """The hospital that this node is, in the order's experiment.
+def hospital_of(context: Context) -> Hospital:
+    """The hospital that this node is, in the experiment that its run configuration names.
 
     From the node's configuration: `partition-id` says which share of the stream it holds; `site` names it (default
     `site-<partition-id>`); `vault-dir` and `data-dir` are absolute folders (default: below the run's state root, and
     the run's data root).
 
     Raises:
-        ConfigError: the node has no partition-id, or one beyond the experiment's hospitals.
+        ConfigError: the node has no partition-id, one beyond the experiment's hospitals, or a name that is none.
     """
     overrides = dict(context.run_config)
     config = load_experiment(str(overrides.pop("config")), overrides)
@@ -39,38 +42,54 @@ def hospital_of(context: Context, order: Order) -> Hospital:
             f"this node has partition-id {partition}, the experiment has {config.federation.hospitals} hospitals "
             "(0 to one less): set federation-hospitals to the number of nodes"
         )
-    name = str(node.get("site", f"site-{partition}"))
+    name = _checked(str(node.get("site", f"site-{partition}")))
     vault = Path(str(node.get("vault-dir", config.state_folder / name)))
     data = Path(str(node["data-dir"])) if "data-dir" in node else config.data_folder
     source = ScanSource(config.stream, data, config.seed, partition, config.federation.hospitals)
-    return Hospital(name, config, source, Vault(vault / order.experiment))
+    return Hospital(name, config, source, Vault(vault / config.name))
 
 
 def handle(message: Message, context: Context) -> Message:
     """Carry out the order in `message`; the reply holds a report and the weights that changed, never a traceback."""
     show_on_stderr()
-    node = f"node-{context.node_id}"
     try:
         weights = message.content.array_records["weights"].to_torch_state_dict()
         order = Order.parse(str(message.content.config_records["order"]["json"]), weights)
-        report = hospital_of(context, order).answer(order)
+        report = hospital_of(context).answer(order)
     except BrainclError as error:
-        report = Report(node, failure=str(error))
+        report = Report("", failure=str(error))
     except Exception as error:
         logging.getLogger("braincl").exception("an order could not be read")
-        report = Report(node, failure=f"the order could not be read ({type(error).__name__}); see the local log")
+        report = Report("", failure=f"the order could not be read ({type(error).__name__}); see the local log")
     content = RecordDict(
         {"weights": ArrayRecord(dict(report.weights)), "report": ConfigRecord({"json": report.text()})}
     )
     return Message(content, reply_to=message)
 
 
+def _checked(name: str) -> str:
+    """A hospital's name, if it is one that the server takes and that may be a folder's.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        return TypeAdapter(HospitalName).validate_python(name)
+    except ValidationError:
+        raise ConfigError(
+            f"this node's name (site) is {name[:70]!r}: use at most 63 letters, digits, spaces and . , ' ( ) & - _, "
+            "beginning with a letter or digit"
+        ) from None
+
+
 def register() -> None:
     """Answer to every phase of every method: what changes the shared network is Flower's train, all else query."""
-    for phase in {*SHARED_PHASES, *(phase for method in METHODS.values() for phase in method.phases)} - {"evaluate"}:
-        kind = app.query if phase in PHASES_WITHOUT_UPDATE else app.train
-        kind(phase)(handle)
-    app.evaluate()(handle)
+    for phase in {phase.name: phase for method in METHODS.values() for phase in method.phases}.values():
+        if phase.answer is FIGURES:
+            app.evaluate()(handle)
+        else:
+            kind = app.query if phase.answer is NOTHING else app.train
+            kind(phase.name)(handle)
 
 
 register()

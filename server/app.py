@@ -12,10 +12,13 @@ from braincl_med.federation.coordinator import Coordinator
 from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
-from braincl_med.messages.order import PHASES_WITHOUT_UPDATE, Order, Report
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods import METHODS
+from braincl_med.methods.phase import FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
-from braincl_med.streams.named import build_registry
+from server.tensors import tensors_of
 
 log = logging.getLogger("braincl")
 POLL_SECONDS = 1.0
@@ -36,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
         config = load_experiment(str(overrides.pop("config")), overrides)
         keep_in_file(config.state_folder, config.name)
         nodes = FlowerNodes(grid, config)
-        Coordinator(config, build_registry(config.stream, config.seed), nodes.exchange).run()
+        Coordinator(config, nodes.exchange).run()
     except BrainclError as error:
         reason = str(error)
     if reason:
@@ -45,11 +48,11 @@ def main(grid: Grid, context: Context) -> None:
         raise RuntimeError(reason)
 
 
-def message_type(phase: str) -> str:
+def message_type(phase: Phase) -> str:
     """Flower's type of a phase's messages, which the client app registers alike."""
-    if phase == "evaluate":
-        return phase
-    return f"query.{phase}" if phase in PHASES_WITHOUT_UPDATE else f"train.{phase}"
+    if phase.answer is FIGURES:
+        return phase.name
+    return f"query.{phase.name}" if phase.answer is NOTHING else f"train.{phase.name}"
 
 
 class FlowerNodes:
@@ -58,7 +61,7 @@ class FlowerNodes:
     def __init__(self, grid: Grid, config: ExperimentConfig) -> None:
         self.grid = grid
         self.config = config
-        self.names: dict[int, str] = {}
+        self.phases = {phase.name: phase for phase in METHODS[config.method].phases}
         self.expected = config.federation.hospitals
 
     def connected(self) -> list[int]:
@@ -82,7 +85,7 @@ class FlowerNodes:
         return nodes
 
     def exchange(self, order: Order) -> Sequence[Report]:
-        """Send an order to every connected hospital; answers that come too late are dropped."""
+        """Send an order to every connected hospital; one whose answer comes too late has failed."""
         require_launcher()
         timeout = self.config.federation.round_timeout_seconds
         weights = ArrayRecord(dict(order.weights))
@@ -90,7 +93,7 @@ class FlowerNodes:
             Message(
                 RecordDict({"weights": weights, "order": ConfigRecord({"json": order.text()})}),
                 dst_node_id=node,
-                message_type=message_type(order.phase),
+                message_type=message_type(self.phases[order.phase]),
                 ttl=timeout,
             )
             for node in self.connected()
@@ -99,18 +102,24 @@ class FlowerNodes:
         # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so
         # only the message that it answers tells whose it is.
         asked = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        return [self._report(asked[reply.metadata.reply_to_message_id], reply) for reply in replies]
+        answered = {asked[reply.metadata.reply_to_message_id]: reply for reply in replies}
+        return [_report(node, answered.get(node)) for node in asked.values()]
 
-    def _report(self, node: int, reply: Message) -> Report:
-        name = self.names.get(node, f"node-{node}")
-        if reply.has_error():
-            return Report(name, failure=f"its client app did not answer (Flower error {reply.error.code})")
-        try:
-            weights = reply.content.array_records["weights"].to_torch_state_dict()
-            report = Report.parse(str(reply.content.config_records["report"]["json"]), weights)
-        except (KeyError, TypeError, ValueError) as error:
-            return Report(name, failure=f"its answer cannot be read ({type(error).__name__})")
-        if report.failure and report.hospital.startswith("node-"):
-            return replace(report, hospital=name)  # it failed before it knew its own name
-        self.names[node] = report.hospital
-        return report
+
+def _report(node: int, reply: Message | None) -> Report:
+    """A node's answer; whatever is wrong with it is a failure of that node alone."""
+
+    def failed(reason: str) -> Report:
+        return Report("", failure=reason, sender=str(node))
+
+    if reply is None:
+        return failed("no answer in time")
+    if reply.has_error():
+        return failed(f"its client app did not answer (Flower error {reply.error.code})")
+    try:
+        text = str(reply.content.config_records["report"]["json"])
+        return replace(Report.parse(text, tensors_of(reply.content.array_records["weights"])), sender=str(node))
+    except BrainclError as error:
+        return failed(str(error))
+    except Exception as error:
+        return failed(f"its answer cannot be read ({type(error).__name__})")

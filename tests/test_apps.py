@@ -15,6 +15,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from apps.cli.launcher import run_experiment
 from braincl_med.methods import METHODS
+from braincl_med.methods.braincl import SLEEP
 from braincl_med.records.store import RunStore
 from client.app import app as client_app
 from server.app import FlowerNodes, message_type
@@ -88,7 +89,7 @@ def test_the_apps_reach_the_same_results_as_hospitals_without_flower(tmp_path, m
     with_flower, alone = figures(tmp_path / "flower"), figures(tmp_path / "alone")
     assert with_flower == alone
     kinds = {m.metadata.message_type for m in grid.messages}
-    assert kinds == {message_type(phase) for phase, _ in METHODS[method].steps(config)}
+    assert kinds == {message_type(phase) for phase, _ in METHODS[method].schedule(config)}
 
 
 def serve(grid, config):
@@ -118,6 +119,7 @@ def test_what_crosses_the_wire_is_weights_and_text_without_scans(tmp_path):
             "loss",
             "figures",
             "failure",
+            "threads",
         }
 
 
@@ -183,7 +185,7 @@ def test_a_killed_supernode_is_named_though_its_error_comes_from_the_superlink(t
 
     def killing(messages, *, timeout=None):
         replies = original(messages, timeout=timeout)
-        if messages[0].metadata.message_type == message_type("sleep"):
+        if messages[0].metadata.message_type == message_type(SLEEP):
             error = Message(Error(code=1, reason="unavailable"), reply_to=messages[1])
             error.metadata.__dict__["_src_node_id"] = 1
             replies[1] = error

@@ -36,7 +36,6 @@ from braincl_med.records.store import RunStore, now
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.streams.availability import resolve
-from braincl_med.streams.named import build_registry
 
 log = logging.getLogger("braincl")
 START_SECONDS = 60.0
@@ -70,7 +69,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     _wait_for_former_run(folder_of(state, config.name), f"experiment '{config.name}'")
     if fresh:
         forget_experiment(config)
-    checkpoint = starting_point(config, build_registry(stream, config.seed))
+    checkpoint = starting_point(config)
     if checkpoint.finished:
         record_end(RunStore(state, create=True), config.name)
         return (

@@ -1,21 +1,18 @@
-"""The cortex: torchvision's ResNet-18 as the backbone, and a linear classifier with a row for every class seen."""
+"""The cortex: a backbone, and a linear classifier with a row for every class seen."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
+from braincl_med.cortex.backbones import backbone_of
 from braincl_med.foundation.devices import accelerator, bfloat16_is_fast
 from braincl_med.settings.config import CortexConfig
 
-FEATURES = 512
-GROUPS = 32
 BATCH = 256
 Weights = dict[str, Tensor]
 
@@ -25,21 +22,18 @@ class Cortex(nn.Module):
 
     Args:
         classes: rows of the classifier.
-        config: `3x3` replaces the stem by one 3×3 convolution of stride 1 (or 2: `3x3-stride2`) without max-pooling,
-            for scans of 28 px; `group` replaces batch by group normalisation.
+        config: of the backbone, and how it computes.
+
+    Raises:
+        ConfigError: there is no such backbone.
     """
 
     def __init__(self, classes: int, config: CortexConfig) -> None:
         super().__init__()
-        norm = partial(nn.GroupNorm, GROUPS) if config.norm == "group" else nn.BatchNorm2d
-        self.backbone = resnet18(weights=None, norm_layer=norm)
-        self.backbone.fc = nn.Identity()
-        if config.stem != "imagenet":
-            stride = 2 if config.stem == "3x3-stride2" else 1
-            self.backbone.conv1 = nn.Conv2d(3, 64, 3, stride=stride, padding=1, bias=False)
-            self.backbone.maxpool = nn.Identity()
-            nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.classifier = nn.Linear(FEATURES, classes)
+        kind = backbone_of(config)
+        self.width = kind.features
+        self.backbone = kind.build(config)
+        self.classifier = nn.Linear(self.width, classes)
         new_rows(self.classifier, 0)
         reduced = config.precision == "bfloat16" or (config.precision == "auto" and bfloat16_is_fast())
         self.precision = torch.bfloat16 if reduced else torch.float32
@@ -55,14 +49,14 @@ class Cortex(nn.Module):
         return self.classifier.weight.device
 
     def features(self, scans: Tensor) -> Tensor:
-        """(B, 512) features of scans (B, 3, H, W) in [0, 1]."""
+        """(B, width) features of scans (B, 3, H, W) in [0, 1]."""
         scans = ((scans - 0.5) / 0.5).contiguous(memory_format=self.layout)
         with torch.autocast(scans.device.type, self.precision, enabled=self.precision != torch.float32):
             features = self.embed(scans)
         return features.float()
 
     def embed(self, scans: Tensor) -> Tensor:
-        """(B, 512) features of scans (B, 3, H, W) in [-1, 1]; other networks put their own backbones here."""
+        """(B, width) features of scans (B, 3, H, W) in [-1, 1]; other networks put their own backbones here."""
         features: Tensor = self.backbone(scans)
         return features
 
@@ -90,10 +84,6 @@ class Cortex(nn.Module):
         """A copy of all tensors by name, on the CPU."""
         tensors = self.state_dict().items()
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
-
-    def trainable(self) -> Weights:
-        """A copy of the tensors that training may change: all of them, where nothing is frozen."""
-        return self.weights()
 
     @classmethod
     def of(cls, weights: Weights, config: CortexConfig) -> Self:
@@ -139,7 +129,7 @@ def evaluating(cortex: Cortex) -> Iterator[None]:
 
 
 def extract_features(cortex: Cortex, images: npt.NDArray[np.uint8]) -> Tensor:
-    """(n, d) features of scans (n, h, w, 3), statistics frozen, in batches, on the CPU; d is 512 for one backbone."""
+    """(n, d) features of scans (n, h, w, 3), statistics frozen, in batches, on the CPU."""
     batches = (scans_to_tensor(images[i : i + BATCH]) for i in range(0, len(images), BATCH))
     with evaluating(cortex):
         parts = [cortex.features(scans.to(cortex.device)).cpu() for scans in batches]

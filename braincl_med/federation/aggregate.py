@@ -1,36 +1,38 @@
-"""Federated averaging of hospitals' updates (McMahan et al. 2017), with what may not pass."""
+"""Federated averaging of hospitals' updates (McMahan et al. 2017), and its variants."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.messages.order import Report
+from braincl_med.messages.report import Report
+from braincl_med.settings.config import FederationConfig
 
 
-def objection(update: Weights, shared: Weights, whole: bool = False) -> str | None:
-    """Why an update cannot be used, or None when it can.
+class Join(Protocol):
+    """What makes one network of the answers of a round."""
 
-    Args:
-        update: some or all tensors of the network.
-        shared: the network that was sent out.
-        whole: whether the update must hold all of its tensors.
-    """
-    if not update:
-        return "the update is empty"
-    if whole and (lacking := sorted(shared.keys() - update.keys())):
-        return f"the update lacks '{lacking[0]}'"
-    for name, tensor in update.items():
-        if name not in shared:
-            return f"the update holds '{name}', which the shared network has not"
-        if tensor.shape != shared[name].shape or tensor.dtype != shared[name].dtype:
-            return (
-                f"'{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
-                f"expected {shared[name].dtype} {tuple(shared[name].shape)}"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            return f"'{name}' holds numbers that are not finite"
-    return None
+    def __call__(self, reports: Sequence[Report], shared: Weights) -> Weights:
+        """The shared network with every updated tensor replaced.
+
+        Args:
+            reports: answers without objection, all with the same tensors.
+            shared: the network that was sent out.
+
+        Raises:
+            ValueError: the examples add up to nothing.
+        """
+
+
+def join_of(config: FederationConfig) -> Join:
+    """How a configuration joins updates."""
+    return by_class if config.classifier_rows == "by-class" else average
+
+
+def by_class(reports: Sequence[Report], shared: Weights) -> Weights:
+    """`average`, but the classifier's rows weighted by the samples of their classes."""
+    return average_rows_by_class(reports, average(reports, shared))
 
 
 CLASSIFIER = ("classifier.weight", "classifier.bias")

@@ -30,6 +30,7 @@ class Checkpoint(BaseModel):
         registry: all tasks and the names of their classes.
         task, position: the next step; `task` equals the number of tasks once all are learned.
         hospitals: the names that have answered so far.
+        threads: with how many each of them computed last, since version 2; the last bits of a result depend on it.
         weights: file name of the shared network, empty before the first task.
         sha256: of that file.
     """
@@ -37,13 +38,14 @@ class Checkpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["braincl-checkpoint"] = "braincl-checkpoint"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     experiment: str
     settings: dict[str, Any]
     registry: Registry
     task: int = 0
     position: int = 0
     hospitals: tuple[str, ...] = ()
+    threads: dict[str, int] = {}
     weights: str = ""
     sha256: str = ""
 

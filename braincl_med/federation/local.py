@@ -1,12 +1,14 @@
 """Hospitals in one process, without Flower: for a single hospital, for benchmarks, and for most tests."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from braincl_med.federation.coordinator import Coordinator, Exchange
+from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.exchange import Exchange
 from braincl_med.federation.hospital import Hospital
-from braincl_med.messages.order import Order, Report
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
 from braincl_med.settings.config import ExperimentConfig
-from braincl_med.streams.named import build_registry
 from braincl_med.streams.source import ScanSource
 from braincl_med.vault.vault import Vault
 
@@ -31,7 +33,10 @@ def local_exchange(hospitals: Sequence[Hospital]) -> Exchange:
     def exchange(order: Order) -> list[Report]:
         text = order.text()
         reports = [hospital.answer(Order.parse(text, order.weights)) for hospital in hospitals]
-        return [Report.parse(report.text(), report.weights) for report in reports]
+        return [
+            replace(Report.parse(report.text(), report.weights), sender=str(number))
+            for number, report in enumerate(reports)
+        ]
 
     return exchange
 
@@ -42,5 +47,4 @@ def run_locally(config: ExperimentConfig) -> str:
     Raises:
         BrainclError: as `Coordinator.run`.
     """
-    registry = build_registry(config.stream, config.seed)
-    return Coordinator(config, registry, local_exchange(local_hospitals(config))).run()
+    return Coordinator(config, local_exchange(local_hospitals(config))).run()

@@ -7,12 +7,13 @@ is stored (docs/decisions/0008-guide.md).
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from braincl_med.memory.training import Images, Progress, as_tensor
+from braincl_med.foundation.arrays import Images, Labels
+from braincl_med.foundation.progress import Progress
+from braincl_med.memory.training import as_tensor
 
 WIDTH = 16
 BATCH = 64
@@ -22,7 +23,6 @@ MOST_PASSES = 40
 """Over the scans: a guide of few scans has learned what it can long before."""
 COARSEST = 32
 """Pixels a side up to which the first convolution keeps the resolution."""
-Labels = npt.NDArray[np.int64]
 
 
 class Guide(nn.Module):

@@ -8,16 +8,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from braincl_med.foundation.arrays import Images, Labels
+from braincl_med.foundation.progress import Progress
 from braincl_med.foundation.seeding import seed_everything
 from braincl_med.memory.components import blocks_of, principal_components, start_from_principal_components
-from braincl_med.memory.guide import Labels, gradients_of, train_guide
+from braincl_med.memory.guide import gradients_of, train_guide
 from braincl_med.memory.metric import Metric
 from braincl_med.memory.networks import WIDTHS, MemoryShape, PatternCompletion, PatternSeparation, with_refinement
 from braincl_med.memory.rounding import cost_of_linear_path, round_all, round_linear_path, round_refinement
 from braincl_med.memory.symmetry import SYMMETRIES
-from braincl_med.memory.training import Images, Progress, as_tensor, refine, train
+from braincl_med.memory.training import as_tensor, refine, train
 from braincl_med.memory.weights import CodedTensor, pack, unpack
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory, PaperMemory
 
 Cues = npt.NDArray[np.int16]
 
@@ -78,11 +80,15 @@ def recall_error(completion: PatternCompletion, cues: Cues, images: Images) -> f
 
 
 def fit(
-    images: Images, config: MemoryConfig, seed: int, labels: Labels | None = None, progress: Progress | None = None
+    images: Images,
+    config: LinearMemory | PaperMemory,
+    seed: int,
+    labels: Labels | None = None,
+    progress: Progress | None = None,
 ) -> MemoryModule:
     """Fit separation and completion to a task's scans and round the completion network's weights.
 
-    With a linear path (`components` > 0) a guide first learns the classes, if there are two, and says what is worth
+    With a linear path a guide first learns the classes, if there are two, and says what is worth
     keeping. The principal components under its metric are rounded and the separation network becomes their
     least-squares inverse, so that the cues are final; then the refining convolutions learn from the recalls that they
     will see. Without a linear path the networks are trained as the paper has it.
@@ -100,13 +106,15 @@ def fit(
     if not len(images):
         raise ValueError("a memory module needs at least one scan, got none")
     seed_everything(seed)
-    if config.components:
+    if isinstance(config, LinearMemory):
         step = config.weight_step or config.step
         separation, completion, linear = _linear_path(images, labels, config, step, progress)
         epochs = refine(separation, completion, images, config, progress)
         rounded = round_refinement(separation, completion, linear, images, step, config.step, seed)
     else:
-        shape = _shape(images, config, channels=3, cue_channels=WIDTHS[config.preset][1])
+        shape = _shape(
+            images, config, channels=3, cue_channels=WIDTHS[config.preset][1], hidden=WIDTHS[config.preset][0]
+        )
         separation, completion = PatternSeparation(shape), PatternCompletion(shape)
         epochs = train(separation, completion, images, config, progress)
         rounded = round_all(separation, completion, images, config.weight_step, seed)
@@ -115,11 +123,11 @@ def fit(
 
 
 def _linear_path(
-    images: Images, labels: Labels | None, config: MemoryConfig, step: float, progress: Progress | None
+    images: Images, labels: Labels | None, config: LinearMemory, step: float, progress: Progress | None
 ) -> tuple[PatternSeparation, PatternCompletion, dict[str, CodedTensor]]:
     """Networks whose linear path is a rounded principal component analysis, under the symmetry that costs least."""
     channels = 1 if bool((images[..., :1] == images).all()) else 3
-    shape = replace(_shape(images, config, channels, config.components), refining_channels=0)
+    shape = _shape(images, config, channels, config.components, hidden=0)
     sample = images
     largest = max(1, LARGEST_SAMPLE // math.prod(shape.grid))
     if len(images) > largest:
@@ -149,7 +157,7 @@ def _linear_path(
 
 
 def _gradients(
-    images: Images, labels: Labels | None, config: MemoryConfig, shape: MemoryShape, progress: Progress | None
+    images: Images, labels: Labels | None, config: LinearMemory, shape: MemoryShape, progress: Progress | None
 ) -> Tensor:
     """(m, d) blocks of a guide's gradients, at most 8,192; none where there is nothing to tell apart."""
     if labels is None or not config.guidance or len(np.unique(labels)) < 2:
@@ -162,15 +170,17 @@ def _gradients(
     return blocks_of(gradients, shape)
 
 
-def _shape(images: Images, config: MemoryConfig, channels: int, cue_channels: int) -> MemoryShape:
-    linear = config.components > 0
+def _shape(
+    images: Images, config: LinearMemory | PaperMemory, channels: int, cue_channels: int, hidden: int
+) -> MemoryShape:
+    """The shape of both networks; without hidden channels there is a linear path, not refined yet."""
     return MemoryShape(
         channels=channels,
         height=images.shape[1],
         width=images.shape[2],
         cue_channels=cue_channels,
-        hidden_channels=0 if linear else config.hidden_channels or WIDTHS[config.preset][0],
+        hidden_channels=hidden,
         down_samplings=config.down_samplings,
-        linear=linear,
-        refining_channels=config.refining_channels if linear else 0,
+        linear=not hidden,
+        refining_channels=0,
     )

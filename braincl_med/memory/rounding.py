@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from braincl_med.foundation.arrays import Images
 from braincl_med.memory.components import blocks_of
 from braincl_med.memory.metric import Metric
 from braincl_med.memory.networks import PatternCompletion, PatternSeparation
-from braincl_med.memory.training import Images, as_tensor
+from braincl_med.memory.training import as_tensor
 from braincl_med.memory.weights import CodedTensor, pack, round_weights, sensitivities, unpack
 
 SENSITIVITY_SAMPLE = 64

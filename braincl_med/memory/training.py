@@ -1,23 +1,23 @@
 """Training of the memory module's networks."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.devices import accelerator
+from braincl_med.foundation.progress import Progress
 from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.networks import PatternCompletion, PatternSeparation
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory, PaperMemory
 
-Images = npt.NDArray[np.uint8]
-Progress = Callable[[int, int, str], None]
-"""Called after each epoch with epoch, epochs and a few words on how well it goes."""
-
+GRADIENT_NORM = 1.0
+"""Gradients are clipped to this norm, as the paper's authors do."""
+ENTROPY_LEARNING_RATE = 1e-3
+"""Of the entropy model, which has an optimiser of its own in the paper."""
 SMALLEST_IMPROVEMENT = 1e-3
 """Training stops when the loss has not fallen by this share of itself for `patience` epochs."""
 
@@ -49,7 +49,7 @@ def train(
     separation: PatternSeparation,
     completion: PatternCompletion,
     images: Images,
-    config: MemoryConfig,
+    config: PaperMemory,
     progress: Progress | None,
 ) -> int:
     """Train both networks and the entropy model together, as the paper has it.
@@ -67,7 +67,7 @@ def train(
         entropy = PiecewiseLinearEntropy(separation(as_tensor(images[:1024], channels).to(device)))
     networks = [*separation.parameters(), *completion.parameters()]
     optimiser = torch.optim.Adam(networks, lr=config.learning_rate)
-    entropy_optimiser = torch.optim.Adam(entropy.parameters(), lr=config.entropy_learning_rate)
+    entropy_optimiser = torch.optim.Adam(entropy.parameters(), lr=ENTROPY_LEARNING_RATE)
     best, stale, epoch = float("inf"), 0, 0
     for epoch in range(1, config.epochs + 1):
         recall_sum = bits_sum = 0.0
@@ -77,7 +77,7 @@ def train(
             optimiser.zero_grad()
             entropy_optimiser.zero_grad()
             (recall + config.lambda_ * bits).backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(networks, config.gradient_norm)
+            torch.nn.utils.clip_grad_norm_(networks, GRADIENT_NORM)
             optimiser.step()
             entropy_optimiser.step()
             recall_sum += recall.item() * len(chosen)
@@ -98,7 +98,7 @@ def refine(
     separation: PatternSeparation,
     completion: PatternCompletion,
     images: Images,
-    config: MemoryConfig,
+    config: LinearMemory,
     progress: Progress | None,
 ) -> int:
     """Train the refining convolutions on the final cues with the recall loss (eq. 1).
@@ -124,7 +124,7 @@ def refine(
             recall = functional.mse_loss(completion(cues), scans)
             optimiser.zero_grad()
             recall.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
+            torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             optimiser.step()
             schedule.step()
             recall_sum += recall.item() * len(chosen)

@@ -1,58 +1,19 @@
-"""What a method of continual learning is to the federation, and what it may ask of a hospital.
-
-A method is a schedule of phases for every task. A phase is a function of a `Site` and an `Order`; the hospital knows
-those that methods share (train, calibrate, discriminate, evaluate, and BrainCL's own), a method brings those that it
-has alone.
-"""
+"""What a method of continual learning is to the federation: a schedule of phases for every task, and a network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from braincl_med.cortex.cortex import Cortex, Weights, classify, extract_features
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.kept import Kept
+from braincl_med.foundation.arrays import Images
+from braincl_med.messages.order import Order
+from braincl_med.methods.phase import Phase, Schedule, Site
 from braincl_med.phases.sleep import Objective
 from braincl_med.settings.config import CortexConfig, ExperimentConfig
+from braincl_med.settings.methods import FACTS, MethodFacts
 from braincl_med.streams.tasks import Registry, Scans
-
-Images = npt.NDArray[np.uint8]
-Steps = tuple[tuple[str, int], ...]
-"""(phase, round) in order; phases are methods of the Hospital or stand in `Method.phases`."""
-
-
-class Site(Protocol):
-    """What a method may ask of the hospital it runs at."""
-
-    @property
-    def config(self) -> ExperimentConfig:
-        """The experiment."""
-
-    @property
-    def name(self) -> str:
-        """The hospital's name."""
-
-    @property
-    def kept(self) -> Kept:
-        """What the method itself keeps at this hospital between tasks; BrainCL keeps nothing there."""
-
-    def raw(self, registry: Registry, task: int) -> Scans:
-        """The hospital's own raw training scans of a task; only methods to compare with may ask for them."""
-
-    def recalled(self, task: int) -> Scans:
-        """The samples recalled from the vault's memory of a task."""
-
-    def seed(self, order: Order) -> int:
-        """The seed of all that is random in an order."""
-
-    def class_counts(self, order: Order, samples: Scans) -> dict[str, list[int]]:
-        """The figures of a training report: samples by class, where the server needs them."""
-
-
-Phase = Callable[[Site, Order], Report]
 
 
 @dataclass(frozen=True)
@@ -83,6 +44,11 @@ def answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
     return Answers(classify(cortex, features), features=features.numpy())
 
 
+def all_of(weights: Weights) -> Weights:
+    """Every tensor."""
+    return weights
+
+
 def no_extra_bytes(weights: Weights) -> dict[str, int]:
     """One cortex and nothing beside it."""
     return {}
@@ -93,51 +59,42 @@ def no_objective(site: Site, order: Order, cortex: Cortex) -> Objective | None:
     return None
 
 
+def raw_scans(site: Site, registry: Registry, task: int) -> Scans:
+    """The raw scans of the current task alone."""
+    return site.raw(registry, task)
+
+
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """One method. What settings and tables must know of it are its `facts`.
 
     Attributes:
-        name: as in `method: …`.
-        steps: the exchanges of one task under a configuration.
+        name: as in `method: …`, a key of `settings.methods.FACTS`.
+        phases: all that its schedule may hold.
+        schedule: the steps of one task under a configuration.
         samples: what the whole network is trained on at task `task`.
         recalls: whether those samples are recalls (and may be dithered in training) or raw scans.
-        phases: the method's own phases, by name.
         objective: the loss of `train` where it is not cross-entropy; called once a round.
         grow: the shared network at the beginning of a task, from its weights and the number of classes.
         network: the shared network of some weights.
+        trainable: of its tensors those that training may change.
         answer: what the network says of scans.
         extra_bytes: of the shared network, beyond one cortex, by item.
     """
 
     name: str
-    steps: Callable[[ExperimentConfig], Steps]
+    phases: tuple[Phase, ...]
+    schedule: Callable[[ExperimentConfig], Schedule]
     samples: Callable[[Site, Registry, int], Scans]
     recalls: bool = False
-    phases: Mapping[str, Phase] = field(default_factory=dict)
     objective: Callable[[Site, Order, Cortex], Objective | None] = no_objective
     grow: Callable[[Weights, CortexConfig, int], Weights] = grow
     network: Callable[[Weights, CortexConfig], Cortex] = Cortex.of
+    trainable: Callable[[Weights], Weights] = all_of
     answer: Callable[[Cortex, Images, ExperimentConfig], Answers] = answer
     extra_bytes: Callable[[Weights], dict[str, int]] = no_extra_bytes
 
-
-def training_rounds(config: ExperimentConfig, phase: str) -> Steps:
-    """The rounds of `phase`, which trains the whole network, and what must follow them.
-
-    Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged. A
-    classifier that is solved follows from the features of the network as it then is.
-    """
-    calibrate = (("calibrate", 0),) if config.cortex.norm == "batch" else ()
-    discriminate = (("discriminate", 0),) if config.sleep.classifier == "discriminant" else ()
-    return (*((phase, r) for r in range(config.sleep.rounds)), *calibrate, *discriminate)
-
-
-def train_and_evaluate(config: ExperimentConfig) -> Steps:
-    """The steps of a method that only trains the whole network, for as many rounds as sleep has."""
-    return (*training_rounds(config, "train"), ("evaluate", 0))
-
-
-def train_remember_evaluate(config: ExperimentConfig) -> Steps:
-    """The steps of a method that trains the whole network, then keeps something of the task (`remember`)."""
-    return (*training_rounds(config, "train"), ("remember", 0), ("evaluate", 0))
+    @property
+    def facts(self) -> MethodFacts:
+        """What must be known of it without its code."""
+        return FACTS[self.name]

@@ -57,7 +57,7 @@ class BayesianCortex(Cortex):
             yield cortex
 
     def embed(self, scans: Tensor) -> Tensor:
-        """(B, 512) features of scans (B, 3, H, W) in [-1, 1]."""
+        """(B, width) features of scans (B, 3, H, W) in [-1, 1]."""
         features: Tensor = functional_call(self.backbone, self.draw("backbone") if self.training else {}, (scans,))
         return features
 

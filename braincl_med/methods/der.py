@@ -13,7 +13,7 @@ Deviations:
 - The classifier is trained on features of unaugmented scans at one constant rate, without a temperature. A rate r at
   temperature T is a rate r / T² without one, but for the scale of the logits: the authors' 0.1 at 5 is 0.004.
 - Every hospital balances its own scans: as many of each class as it has exemplars of the earlier class with the most,
-  and at least `rebalance-per-class`; scans of smaller classes are repeated. The authors, with 20 exemplars a class or
+  and at least 20; scans of smaller classes are repeated. The authors, with 20 exemplars a class or
   more, cut all classes down to the smallest, which may be one scan here; with the 3 that a small budget buys, a
   classifier that throws the other new scans away is 4 points worse.
 - Federated averaging of the new backbone and of the classifiers, of the latter once after `rebalance`.
@@ -22,24 +22,34 @@ Deviations:
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.cortex.cortex import FEATURES, Cortex, Weights, new_rows
+from braincl_med.cortex.cortex import Cortex, Weights, new_rows
+from braincl_med.foundation.arrays import Labels, Positions
 from braincl_med.foundation.seeding import seed_for
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.base import Method, Site, Steps, grow, training_rounds
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.base import Method, grow
 from braincl_med.methods.exemplars import remember, with_exemplars
-from braincl_med.methods.expanded import ExpandedCortex
-from braincl_med.phases.select import Positions
+from braincl_med.methods.expanded import ExpandedCortex, trainable
+from braincl_med.methods.phase import CLASSIFIER, Phase, Schedule, Site
+from braincl_med.methods.schedules import TRAINED, train_then
+from braincl_med.methods.training import TRAIN, learned
 from braincl_med.phases.sleep import Objective
 from braincl_med.phases.wake import wake
 from braincl_med.settings.config import ExperimentConfig, WakeConfig
 
+AUXILIARY_WEIGHT = 1.0
+"""Of the loss of the classifier that tells the task's classes from "old", as the authors have it."""
+REBALANCE_EPOCHS = 30
+REBALANCE_LEARNING_RATE = 0.004
+REBALANCE_PER_CLASS = 20
+"""Of the classifier's second training; where they come from stands above."""
 
-def balanced(labels: npt.NDArray[np.int64], first_new: int, least: int, seed: int) -> Positions:
+
+def balanced(labels: Labels, first_new: int, least: int, seed: int) -> Positions:
     """Positions of as many samples of every class.
 
     Args:
@@ -64,21 +74,16 @@ def backbone_bytes(weights: Weights) -> dict[str, int]:
     return {"backbones": sum(tensor.numel() * tensor.element_size() for tensor in added)}
 
 
-def _steps(config: ExperimentConfig) -> Steps:
-    """Train, rebalance the classifier, remember, evaluate."""
-    return (*training_rounds(config, "train"), ("rebalance", 0), ("remember", 0), ("evaluate", 0))
-
-
 def _objective(site: Site, order: Order, cortex: Cortex) -> Objective | None:
     """Cross-entropy of the classifier, plus that of the auxiliary classifier from the second task on."""
-    first_new, weight = order.registry.numbers(order.task).start, site.config.der.auxiliary_weight
+    first_new = order.registry.numbers(order.task).start
 
     def loss(cortex: Cortex, scans: Tensor, labels: Tensor) -> Tensor:
         assert isinstance(cortex, ExpandedCortex)
         features = cortex.features(scans)
         old_or_new = (labels - first_new + 1).clamp(min=0)
-        auxiliary = functional.cross_entropy(cortex.auxiliary(features[:, -FEATURES:]), old_or_new)
-        return functional.cross_entropy(cortex.classifier(features), labels) + weight * auxiliary
+        auxiliary = functional.cross_entropy(cortex.auxiliary(features[:, -cortex.width :]), old_or_new)
+        return functional.cross_entropy(cortex.classifier(features), labels) + AUXILIARY_WEIGHT * auxiliary
 
     return loss if first_new else None
 
@@ -91,30 +96,39 @@ def _rebalance(site: Site, order: Order) -> Report:
         return Report(site.name)
     cortex, loss = ExpandedCortex.of(order.weights, config.cortex), None
     if first_new:
-        samples = samples.take(balanced(samples.labels, first_new, config.der.rebalance_per_class, site.seed(order)))
+        samples = samples.take(balanced(samples.labels, first_new, REBALANCE_PER_CLASS, site.seed(order)))
         # All hospitals begin from the same rows, which their average would blur otherwise.
         torch.manual_seed(seed_for(config.seed, "rebalance", order.task))
         new_rows(cortex.classifier, 0)
         settings = WakeConfig(
-            epochs=config.der.rebalance_epochs,
+            epochs=REBALANCE_EPOCHS,
             batch_size=config.sleep.batch_size,
-            learning_rate=config.der.rebalance_learning_rate,
+            learning_rate=REBALANCE_LEARNING_RATE,
             momentum=config.sleep.momentum,
             weight_decay=config.sleep.weight_decay,
         )
         rows = range(cortex.classifier.out_features)
         loss = wake(cortex, samples, settings, rows, settings.epochs, site.seed(order))
-    changed = {name: tensor for name, tensor in cortex.weights().items() if name.startswith("classifier.")}
-    return Report(site.name, len(samples), loss, site.class_counts(order, samples), changed)
+    return learned(site, order, cortex, CLASSIFIER, samples, loss)
+
+
+REBALANCE = Phase("rebalance", _rebalance, CLASSIFIER)
+REMEMBER = Phase("remember", partial(remember, network=ExpandedCortex.of))
+
+
+def _schedule(config: ExperimentConfig) -> Schedule:
+    """Train, rebalance the classifier, remember, evaluate."""
+    return train_then(config, TRAIN, REBALANCE, REMEMBER)
 
 
 DER = Method(
     "der",
-    _steps,
+    (*TRAINED, REBALANCE, REMEMBER),
+    _schedule,
     with_exemplars,
-    phases={"rebalance": _rebalance, "remember": partial(remember, network=ExpandedCortex.of)},
     objective=_objective,
     grow=partial(grow, kind=ExpandedCortex),
     network=ExpandedCortex.of,
+    trainable=trainable,
     extra_bytes=backbone_bytes,
 )

@@ -27,7 +27,15 @@ from braincl_med.streams.tasks import Scans
 SMALLEST = 4
 """The convolutional generator starts from maps of at least this many pixels a side."""
 WIDEST = 4
-"""It has at most this many times `channels` channels."""
+"""It has at most this many times `CHANNELS` channels."""
+NOISE = 64
+"""Length of the noise and of the class embedding."""
+CHANNELS = 16
+"""Of the convolutional generator's layer next to the scan."""
+HIDDEN_UNITS = 128
+"""Of the `mlp`, as in MyGO's source."""
+TRAINING_BATCH = 64
+LEARNING_RATE = 1e-3
 BATCH = 256
 SLOPE = 0.2
 BETAS = (0.5, 0.999)
@@ -47,27 +55,27 @@ class Generator(nn.Module):
         size: pixels a side.
         colours: 3, or 1 for grey scans.
         classes: how many.
-        config: its kind and widths.
+        kind: `convolutional` or `mlp`.
     """
 
-    def __init__(self, size: int, colours: int, classes: int, config: MygoConfig) -> None:
+    def __init__(self, size: int, colours: int, classes: int, kind: str) -> None:
         super().__init__()
-        self.noise = config.noise
+        self.noise = NOISE
         self.shape = (colours, size, size)
-        self.classes = nn.Embedding(classes, config.noise)
+        self.classes = nn.Embedding(classes, NOISE)
         self.body: nn.Sequential
-        if config.generator == "mlp":
+        if kind == "mlp":
             self.body = nn.Sequential(
-                nn.Linear(2 * config.noise, config.hidden_units),
+                nn.Linear(2 * NOISE, HIDDEN_UNITS),
                 nn.ReLU(),
-                nn.Linear(config.hidden_units, colours * size * size),
+                nn.Linear(HIDDEN_UNITS, colours * size * size),
             )
             return
         doublings = halvings(size)
-        widths = [config.channels * min(WIDEST, 2**i) for i in reversed(range(doublings + 1))]
+        widths = [CHANNELS * min(WIDEST, 2**i) for i in reversed(range(doublings + 1))]
         base = size >> doublings
         layers: list[nn.Module] = [
-            nn.Linear(2 * config.noise, widths[0] * base * base),
+            nn.Linear(2 * NOISE, widths[0] * base * base),
             nn.Unflatten(1, (widths[0], base, base)),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
@@ -90,14 +98,14 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Tells real scans of given classes from dreams; the arguments are the generator's."""
 
-    def __init__(self, size: int, colours: int, classes: int, config: MygoConfig) -> None:
+    def __init__(self, size: int, colours: int, classes: int, kind: str) -> None:
         super().__init__()
-        if config.generator == "mlp":
-            width = config.hidden_units
+        if kind == "mlp":
+            width = HIDDEN_UNITS
             self.body = nn.Sequential(nn.Flatten(), nn.Linear(colours * size * size, width), nn.LeakyReLU(SLOPE))
         else:
             halved = halvings(size)
-            widths = [config.channels * min(WIDEST, 2**i) for i in range(halved + 1)]
+            widths = [CHANNELS * min(WIDEST, 2**i) for i in range(halved + 1)]
             layers: list[nn.Module] = [nn.Conv2d(colours, widths[0], 3, padding=1), nn.LeakyReLU(SLOPE)]
             for before, after in pairwise(widths):
                 layers += [nn.Conv2d(before, after, 4, 2, padding=1), nn.LeakyReLU(SLOPE)]
@@ -138,11 +146,11 @@ class Dreamer:
         }
 
     @staticmethod
-    def of(arrays: Arrays, config: MygoConfig) -> "Dreamer":
+    def of(arrays: Arrays, kind: str) -> "Dreamer":
         """The inverse of `arrays`, but for the rounding to float16."""
         numbers, counts = arrays["numbers"].astype(np.int64), arrays["counts"].astype(np.int64)
         colours, size = arrays["shape"].tolist()
-        generator = Generator(size, colours, len(numbers), config)
+        generator = Generator(size, colours, len(numbers), kind)
         state = {
             name.removeprefix(WEIGHTS): torch.from_numpy(array.astype(np.float32))
             for name, array in arrays.items()
@@ -171,7 +179,7 @@ def learn_to_dream(scans: Scans, config: MygoConfig, seed: int) -> Dreamer:
 
     Args:
         scans: at least one; three equal channels are learned as one.
-        config: kind, widths and training.
+        config: kind and steps.
         seed: of the initial weights, the batches and the noise.
     """
     torch.manual_seed(seed)
@@ -181,16 +189,15 @@ def learn_to_dream(scans: Scans, config: MygoConfig, seed: int) -> Dreamer:
         real = real[:, :1]
     device = accelerator()
     real, classes = real.to(device), classes.to(device)
-    generator = Generator(real.shape[-1], real.shape[1], len(numbers), config).to(device)
-    discriminator = Discriminator(real.shape[-1], real.shape[1], len(numbers), config).to(device)
+    generator = Generator(real.shape[-1], real.shape[1], len(numbers), config.generator).to(device)
+    discriminator = Discriminator(real.shape[-1], real.shape[1], len(numbers), config.generator).to(device)
     improve, discern = (
-        torch.optim.Adam(network.parameters(), config.generator_learning_rate, BETAS)
-        for network in (generator, discriminator)
+        torch.optim.Adam(network.parameters(), LEARNING_RATE, BETAS) for network in (generator, discriminator)
     )
     for _ in range(config.generator_steps):
-        chosen = torch.randint(len(real), (config.generator_batch_size,))
+        chosen = torch.randint(len(real), (TRAINING_BATCH,))
         asked = classes[chosen]
-        dreams = generator(torch.randn(len(chosen), config.noise).to(device), asked)
+        dreams = generator(torch.randn(len(chosen), NOISE).to(device), asked)
         seen = real[chosen].requires_grad_()
         judged = discriminator(seen, asked)
         (slope,) = torch.autograd.grad(judged.sum(), seen, create_graph=True)

@@ -5,7 +5,7 @@
 
 F is the mean over scans of the squared gradient of log p(y | x), y drawn from the network's own answer: the Fisher
 information itself, not the "empirical" one of true labels. Scan by scan, batch statistics frozen, over at most
-`fisher-samples` scans and all classes known so far. Old classes' rows have F and θ* of the tasks that knew them; rows
+200 scans and all classes known so far. Old classes' rows have F and θ* of the tasks that knew them; rows
 of new classes are free.
 
 Variants: `plain` keeps F and θ* of every task and adds their penalties. `online` (Schwarz et al. 2018, without their
@@ -27,15 +27,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from braincl_med.cortex.cortex import Cortex, Weights, scans_to_tensor
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.base import Method, Site, Steps, train_remember_evaluate
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.base import Method, raw_scans
 from braincl_med.methods.kept import Kept
+from braincl_med.methods.phase import Phase, Schedule, Site, rounds
+from braincl_med.methods.schedules import TRAINED, train_then
+from braincl_med.methods.training import TRAIN
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.sleep import Objective
 from braincl_med.settings.config import ExperimentConfig
-from braincl_med.settings.methods import EwcConfig
-from braincl_med.streams.tasks import Registry, Scans
 
+FISHER_SAMPLES = 200
+"""Scans of a task over which F is taken, one gradient each: more take longer and change little."""
 ITEM = "fisher"
 FISHER = "fisher."
 ANCHOR = "anchor."
@@ -121,10 +125,6 @@ def _former(site: Site, task: int) -> list[tuple[Weights, Weights]]:
     return pairs[-1:] if site.config.ewc.variant == "online" else pairs
 
 
-def _samples(site: Site, registry: Registry, task: int) -> Scans:
-    return site.raw(registry, task)
-
-
 def _objective(site: Site, order: Order, cortex: Cortex) -> Objective | None:
     """The loss of `train`; plain where nothing is to be defended yet."""
     former = _former(site, order.task)
@@ -136,12 +136,6 @@ def _objective(site: Site, order: Order, cortex: Cortex) -> Objective | None:
     labels = site.raw(order.registry, order.task).labels
     curvature, anchor = ({n: t.to(cortex.device) for n, t in weights.items()} for weights in (curvature, anchor))
     return elastic(objective_of(sleep, labels, cortex), curvature, anchor)
-
-
-def _steps(config: ExperimentConfig) -> Steps:
-    """Train, remember, evaluate; `online` deletes in a second round of `remember` what the first one replaced."""
-    steps = train_remember_evaluate(config)
-    return steps if config.ewc.variant == "plain" else (*steps[:-1], ("remember", 1), steps[-1])
 
 
 def _remember(site: Site, order: Order) -> Report:
@@ -157,13 +151,12 @@ def _remember(site: Site, order: Order) -> Report:
         for earlier in range(order.task) if site.kept.load(ITEM, order.task) is not None else ():
             site.kept.forget(ITEM, earlier)
         return Report(site.name, len(raw))
-    settings: EwcConfig = site.config.ewc
     seed = site.seed(order)
-    chosen = np.random.default_rng(seed).permutation(len(raw))[: settings.fisher_samples]
+    chosen = np.random.default_rng(seed).permutation(len(raw))[:FISHER_SAMPLES]
     cortex = Cortex.of(order.weights, site.config.cortex)
     scans = scans_to_tensor(raw.images[chosen]).to(cortex.device)
     importance = fisher(cortex, scans, torch.Generator().manual_seed(seed))
-    if settings.variant == "online":
+    if site.config.ewc.variant == "online":
         for before, _ in _former(site, order.task):
             for name, mine in before.items():
                 importance[name][: len(mine)] += mine
@@ -173,4 +166,13 @@ def _remember(site: Site, order: Order) -> Report:
     return Report(site.name, len(chosen))
 
 
-EWC = Method("ewc", _steps, _samples, phases={"remember": _remember}, objective=_objective)
+REMEMBER = Phase("remember", _remember)
+
+
+def _schedule(config: ExperimentConfig) -> Schedule:
+    """Train, remember, evaluate; `online` deletes in a second round of `remember` what the first one replaced."""
+    *trained, evaluate = train_then(config, TRAIN)
+    return (*trained, *rounds(REMEMBER, 1 if config.ewc.variant == "plain" else 2), evaluate)
+
+
+EWC = Method("ewc", (*TRAINED, REMEMBER), _schedule, raw_scans, objective=_objective)

@@ -11,22 +11,22 @@ scans and keeps its own number of each class.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from braincl_med.cortex.cortex import Cortex, Weights, extract_features
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.base import Site
+from braincl_med.foundation.arrays import Images, Positions
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
 from braincl_med.methods.kept import Arrays, Kept
-from braincl_med.methods.sheets import Images, from_sheets, to_sheets
-from braincl_med.phases.select import Positions, ranked
+from braincl_med.methods.phase import Site
+from braincl_med.methods.sheets import from_sheets, to_sheets
+from braincl_med.phases.select import ranked
 from braincl_med.settings.config import CortexConfig
-from braincl_med.settings.methods import ExemplarConfig
+from braincl_med.settings.methods import Codec, ExemplarConfig
 from braincl_med.streams.tasks import Registry, Scans
 
-Codec = Literal["raw", "webp"]
 ITEMS: dict[Codec, str] = {"raw": "exemplars", "webp": "webp"}
 LENGTH_BYTES = 4
 """Of the index, which is paid from the budget: without its length no sheet can be found."""

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from braincl_med.cortex.cortex import FEATURES, Cortex, Weights, new_rows
+from braincl_med.cortex.cortex import Cortex, Weights, new_rows
 from braincl_med.settings.config import CortexConfig
 
 
@@ -25,7 +25,7 @@ class ExpandedCortex(Cortex):
     def __init__(self, classes: int, config: CortexConfig) -> None:
         super().__init__(classes, config)
         self.added = nn.ModuleList()
-        self.auxiliary = nn.Linear(FEATURES, 1 + classes)
+        self.auxiliary = nn.Linear(self.width, 1 + classes)
         new_rows(self.auxiliary, 0)
 
     @property
@@ -34,7 +34,7 @@ class ExpandedCortex(Cortex):
         return [self.backbone, *self.added]
 
     def embed(self, scans: Tensor) -> Tensor:
-        """(B, 512 × backbones) features of scans (B, 3, H, W) in [-1, 1]."""
+        """(B, width × backbones) features of scans (B, 3, H, W) in [-1, 1]."""
         *frozen, newest = self.backbones
         with torch.no_grad():
             old = [backbone(scans) for backbone in frozen]
@@ -67,18 +67,13 @@ class ExpandedCortex(Cortex):
             backbone.eval()
         return self
 
-    def trainable(self) -> Weights:
-        """A copy of all tensors but those of frozen backbones."""
-        frozen = tuple(["backbone.", *(f"added.{i}." for i in range(len(self.added)))][:-1])
-        return {name: tensor for name, tensor in self.weights().items() if not name.startswith(frozen)}
-
     @classmethod
     def of(cls, weights: Weights, config: CortexConfig) -> Self:
         """The network with these weights; the numbers of backbones and of rows are taken from them."""
         classes = len(weights["classifier.bias"])
         with torch.device("meta"):
             cortex = cls(classes, config)
-            for _ in range(weights["classifier.weight"].shape[1] // FEATURES - 1):
+            for _ in range(weights["classifier.weight"].shape[1] // cortex.width - 1):
                 cortex._add_backbone()
             cortex._new_classifiers(classes, len(weights["auxiliary.bias"]) - 1)
         return cortex.holding(weights)
@@ -93,7 +88,14 @@ class ExpandedCortex(Cortex):
     def _new_classifiers(self, classes: int, new: int) -> None:
         """Both classifiers anew, wide enough for all backbones, `classes` and `new` classes of the newest task."""
         device = self.device
-        self.classifier = nn.Linear(FEATURES * len(self.backbones), classes, device=device)
-        self.auxiliary = nn.Linear(FEATURES, 1 + new, device=device)
+        self.classifier = nn.Linear(self.width * len(self.backbones), classes, device=device)
+        self.auxiliary = nn.Linear(self.width, 1 + new, device=device)
         new_rows(self.classifier, 0)
         new_rows(self.auxiliary, 0)
+
+
+def trainable(weights: Weights) -> Weights:
+    """All tensors but those of frozen backbones."""
+    added = len({name.split(".")[1] for name in weights if name.startswith("added.")})
+    frozen = tuple(["backbone.", *(f"added.{i}." for i in range(added))][:-1])
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(frozen)}

@@ -10,7 +10,7 @@ Deviations from the paper:
 - Federated averaging of the network; the means of exemplars are pooled over hospitals from sums of features, so that
   every hospital classifies by the same means and no exemplar leaves its hospital.
 - A class keeps the exemplars it was given; the total grows with the classes.
-- Confidence scores need logits: these are the cosines times `similarity-scale`. Cosines themselves lie so close
+- Confidence scores need logits: these are the cosines times 30. Cosines themselves lie so close
   together that their softmax would be nearly flat. The scale changes no prediction.
 """
 
@@ -21,19 +21,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.cortex.cortex import FEATURES, Cortex, extract_features
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.base import Answers, Images, Method, Site, Steps, grow, training_rounds
+from braincl_med.cortex.cortex import Cortex, extract_features
+from braincl_med.foundation.arrays import Images
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.base import Answers, Method, grow
 from braincl_med.methods.exemplars import exemplars, remember, with_exemplars
+from braincl_med.methods.phase import Answer, Phase, Schedule, Site, named
+from braincl_med.methods.schedules import TRAINED, train_then
+from braincl_med.methods.training import TRAIN
 from braincl_med.phases.sleep import Objective
 from braincl_med.settings.config import CortexConfig, ExperimentConfig
 from braincl_med.streams.tasks import Scans
 
 TEACHER = "teacher"
+SIMILARITY_SCALE = 30.0
+"""Of logits to cosines; it changes no prediction, only the spread of confidence scores."""
 
 
 class PrototypeCortex(Cortex):
-    """A cortex that also holds a mean feature of each class: `prototypes` (classes, 512), zero until it is known.
+    """A cortex that also holds a mean feature of each class: `prototypes` (classes, width), zero until it is known.
 
     Only the directions of prototypes mean anything.
     """
@@ -42,7 +49,7 @@ class PrototypeCortex(Cortex):
 
     def __init__(self, classes: int, config: CortexConfig) -> None:
         super().__init__(classes, config)
-        self.register_buffer("prototypes", torch.zeros(classes, FEATURES))
+        self.register_buffer("prototypes", torch.zeros(classes, self.width))
 
     def widen(self, classes: int) -> None:
         """Widen the classifier, and the prototypes by rows of zeros; the old ones stay."""
@@ -64,13 +71,8 @@ def sigmoid_distillation(logits: Tensor, labels: Tensor, taught: Tensor) -> Tens
 
 
 def unit_features(cortex: Cortex, images: Images) -> Tensor:
-    """(n, 512) features of scans (n, h, w, 3), each of length 1."""
+    """(n, width) features of scans (n, h, w, 3), each of length 1."""
     return functional.normalize(extract_features(cortex, images))
-
-
-def _steps(config: ExperimentConfig) -> Steps:
-    """Train, remember, take the prototypes of all classes anew, evaluate."""
-    return (*training_rounds(config, "train"), ("remember", 0), ("prototypes", 0), ("evaluate", 0))
 
 
 def _objective(site: Site, order: Order, cortex: Cortex) -> Objective:
@@ -123,17 +125,26 @@ def _prototypes(site: Site, order: Order) -> Report:
 
 
 def _answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
-    """Cosines of features and prototypes, times `similarity-scale`: the largest belongs to the nearest mean."""
+    """Cosines of features and prototypes, times `SIMILARITY_SCALE`: the largest belongs to the nearest mean."""
     assert isinstance(cortex, PrototypeCortex)
     cosines = unit_features(cortex, images) @ functional.normalize(cortex.prototypes).cpu().T
-    return Answers((config.icarl.similarity_scale * cosines).numpy().astype(np.float32))
+    return Answers((SIMILARITY_SCALE * cosines).numpy().astype(np.float32))
+
+
+REMEMBER = Phase("remember", _remember)
+PROTOTYPES = Phase("prototypes", _prototypes, Answer("prototypes", named("prototypes")))
+
+
+def _schedule(config: ExperimentConfig) -> Schedule:
+    """Train, remember, take the prototypes of all classes anew, evaluate."""
+    return train_then(config, TRAIN, REMEMBER, PROTOTYPES)
 
 
 ICARL = Method(
     "icarl",
-    _steps,
+    (*TRAINED, REMEMBER, PROTOTYPES),
+    _schedule,
     with_exemplars,
-    phases={"remember": _remember, "prototypes": _prototypes},
     objective=_objective,
     grow=partial(grow, kind=PrototypeCortex),
     network=PrototypeCortex.of,

@@ -3,7 +3,9 @@
 It keeps every raw scan, which is what the project exists to avoid: a yardstick, not a deployment.
 """
 
-from braincl_med.methods.base import Method, Site, train_and_evaluate
+from braincl_med.methods.base import Method
+from braincl_med.methods.phase import Site
+from braincl_med.methods.schedules import TRAINED, train_and_evaluate
 from braincl_med.streams.tasks import Registry, Scans
 
 
@@ -11,4 +13,4 @@ def _samples(site: Site, registry: Registry, task: int) -> Scans:
     return Scans.join(site.raw(registry, t) for t in range(task + 1))
 
 
-JOINT = Method("joint", train_and_evaluate, _samples)
+JOINT = Method("joint", TRAINED, train_and_evaluate, _samples)

@@ -35,6 +35,7 @@ A scan's probabilities are the mean over draws; its certainty is minus the mutua
 the weights, which is what draws disagree about.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -44,40 +45,68 @@ from torch import Tensor
 from torch.nn import functional
 
 from braincl_med.cortex.cortex import Cortex, Weights, predict
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.base import Answers, Images, Method, Site, grow, train_and_evaluate
+from braincl_med.foundation.arrays import Images
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.base import Answers, Method, grow, raw_scans
 from braincl_med.methods.bayesian import PREFIX, BayesianCortex
+from braincl_med.methods.evaluate import EVALUATE
+from braincl_med.methods.phase import WEIGHTS, Phase, Schedule, Site
+from braincl_med.methods.schedules import train_then
+from braincl_med.methods.training import FEWEST, SHARED, learned
 from braincl_med.phases.sleep import sleep
 from braincl_med.settings.config import ExperimentConfig, SleepConfig
-from braincl_med.settings.methods import MesuConfig
-from braincl_med.streams.tasks import Registry, Scans
 
 LEAST, MOST = 1e-6, 1.0
 """Deviations stay between these."""
+INITIAL_DEVIATION = 0.1
+"""Of new weights, in units of the standard deviation that keeps a layer's variance (1/√inputs)."""
+DRAWS_TRAINING, DRAWS_INFERENCE = 2, 4
+"""Draws of the weights for each batch, and for each answer."""
+
+
+@dataclass(frozen=True)
+class Metaplasticity:
+    """The rule of the updates.
+
+    Attributes:
+        mean_rate, deviation_rate: of the two updates; 1 and 1/2 in the theory.
+        horizon: N, the samples whose evidence the posterior holds on to.
+        prior_deviation: σ_p.
+        second_order: whether steps are damped by what the sample says.
+        step_ratio: no step is above this share of the deviation.
+    """
+
+    mean_rate: float
+    deviation_rate: float
+    horizon: float = 1e6
+    prior_deviation: float = 1.0
+    second_order: bool = True
+    step_ratio: float = 0.1
 
 
 def updates(
-    mean: Tensor, deviation: Tensor, mean_gradient: Tensor, deviation_gradient: Tensor, config: MesuConfig
+    mean: Tensor, deviation: Tensor, mean_gradient: Tensor, deviation_gradient: Tensor, rule: Metaplasticity
 ) -> tuple[Tensor, Tensor]:
     """(Δμ, Δσ) of one step.
 
     Args:
         mean, deviation: μ and σ of some weights.
         mean_gradient, deviation_gradient: g_μ and g_σ, averaged over draws.
-        config: horizon, prior, rates, form, and the limit of both steps in units of σ.
+        rule: horizon, prior, rates, form, and the limit of both steps in units of σ.
     """
-    variance, prior, horizon = deviation.square(), config.prior_deviation**2, config.horizon
+    variance, prior, horizon = deviation.square(), rule.prior_deviation**2, rule.horizon
     shift = variance * (mean_gradient + mean / (horizon * prior))
     narrowing = variance * deviation_gradient + deviation * (variance - prior) / (horizon * prior)
-    damping = 1 + deviation * deviation_gradient.abs() if config.second_order else torch.ones_like(deviation)
-    limit = config.step_ratio * deviation
+    damping = 1 + deviation * deviation_gradient.abs() if rule.second_order else torch.ones_like(deviation)
+    limit = rule.step_ratio * deviation
     return (
-        (-config.mean_rate * shift / damping).clamp(-limit, limit),
-        (-config.deviation_rate * narrowing / damping).clamp(-limit, limit),
+        (-rule.mean_rate * shift / damping).clamp(-limit, limit),
+        (-rule.deviation_rate * narrowing / damping).clamp(-limit, limit),
     )
 
 
-def optimiser(cortex: BayesianCortex, sleep: SleepConfig, config: MesuConfig) -> torch.optim.Optimizer:
+def optimiser(cortex: BayesianCortex, sleep: SleepConfig, rule: Metaplasticity) -> torch.optim.Optimizer:
     """SGD on the ordinary parameters, and MESU on the Gaussian ones in the same step."""
     pairs = list(cortex.gaussian.values())
     gaussian = {id(parameter) for pair in pairs for parameter in pair}
@@ -94,7 +123,7 @@ def optimiser(cortex: BayesianCortex, sleep: SleepConfig, config: MesuConfig) ->
             assert mean.grad is not None
             assert deviation.grad is not None
             deviation.clamp_(LEAST, MOST)
-            mean_step, deviation_step = updates(mean, deviation, mean.grad, deviation.grad, config)
+            mean_step, deviation_step = updates(mean, deviation, mean.grad, deviation.grad, rule)
             mean.add_(mean_step)
             deviation.add_(deviation_step).clamp_(LEAST, MOST)
             mean.grad = deviation.grad = None
@@ -120,7 +149,7 @@ def mutual_information(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np
 def _answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
     """The logarithm of the mean probabilities over draws; as it has no energy, that is the draws' mean energy."""
     assert isinstance(cortex, BayesianCortex)
-    draws = cortex.draws(config.mesu.samples_inference)
+    draws = cortex.draws(DRAWS_INFERENCE)
     logits = torch.from_numpy(np.stack([predict(draw, images) for draw in draws])).double()
     probabilities = logits.softmax(-1)
     return Answers(
@@ -132,22 +161,18 @@ def _answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers
     )
 
 
-def _samples(site: Site, registry: Registry, task: int) -> Scans:
-    return site.raw(registry, task)
-
-
 def _train(site: Site, order: Order) -> Report:
     """Train the whole network on the raw scans of the task."""
-    scans, config = site.raw(order.registry, order.task), site.config.mesu
-    # Batch statistics of a single scan mean nothing, and torch refuses them.
-    if len(scans) < 2:
+    scans, rates = site.raw(order.registry, order.task), site.config.mesu
+    if len(scans) < FEWEST:
         return Report(site.name)
     cortex = BayesianCortex.of(order.weights, site.config.cortex)
     if not order.round:
-        _narrow_new(cortex, order.registry.numbers(order.task).start, config.initial_deviation)
+        _narrow_new(cortex, order.registry.numbers(order.task).start, INITIAL_DEVIATION)
+    rule = Metaplasticity(rates.mean_rate, rates.deviation_rate)
 
     def expected(network: Cortex, batch: Tensor, labels: Tensor) -> Tensor:
-        losses = [functional.cross_entropy(network(batch), labels) for _ in range(config.samples_training)]
+        losses = [functional.cross_entropy(network(batch), labels) for _ in range(DRAWS_TRAINING)]
         return torch.stack(losses).mean()
 
     loss = sleep(
@@ -158,9 +183,9 @@ def _train(site: Site, order: Order) -> Report:
         site.seed(order),
         0.0,
         expected,
-        optimiser_of=lambda _, schedule: optimiser(cortex, schedule, config),
+        optimiser_of=lambda _, schedule: optimiser(cortex, schedule, rule),
     )
-    return Report(site.name, len(scans), loss if np.isfinite(loss) else None, weights=cortex.weights())
+    return learned(site, order, cortex, WEIGHTS, scans, loss)
 
 
 @torch.no_grad()
@@ -182,11 +207,19 @@ def _deviation_bytes(weights: Weights) -> dict[str, int]:
     return {"deviations": sum(tensor.numel() * tensor.element_size() for tensor in held)}
 
 
+TRAIN = Phase("train", _train, WEIGHTS)
+
+
+def _schedule(config: ExperimentConfig) -> Schedule:
+    """Train and evaluate."""
+    return train_then(config, TRAIN)
+
+
 MESU = Method(
     "mesu",
-    train_and_evaluate,
-    _samples,
-    phases={"train": _train},
+    (TRAIN, *SHARED, EVALUATE),
+    _schedule,
+    raw_scans,
     grow=partial(grow, kind=BayesianCortex),
     network=BayesianCortex.of,
     answer=_answer,

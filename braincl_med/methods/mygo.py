@@ -30,66 +30,29 @@ Further deviations:
   needed until the last round and then deleted.
 """
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.cortex.cortex import Cortex, extract_features, new_rows
+from braincl_med.cortex.cortex import Cortex, new_rows
 from braincl_med.foundation.seeding import seed_for
-from braincl_med.messages.order import Order, Report
-from braincl_med.methods.base import Method, Site, Steps, training_rounds
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.base import Method
 from braincl_med.methods.dreams import Dreamer, learn_to_dream
+from braincl_med.methods.evaluate import EVALUATE
+from braincl_med.methods.phase import CLASSIFIER, WEIGHTS, Need, Phase, Schedule, Site, rounds
+from braincl_med.methods.training import FEWEST, SHARED, learned, training_rounds
 from braincl_med.phases.objectives import objective_of
+from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.phases.sleep import Objective, sleep
-from braincl_med.settings.config import ExperimentConfig, WakeConfig
+from braincl_med.phases.wake import wake
+from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Registry, Scans
 
 GENERATOR = "generator"
 TEACHER = "teacher"
 """Temporary: there only while a task is consolidated."""
-
-
-def wake_new_rows(cortex: Cortex, scans: Scans, first_new: int, config: WakeConfig, epochs: int, seed: int) -> float:
-    """Train the rows from `first_new` on with cross-entropy over all rows; nothing else changes.
-
-    Args:
-        cortex: changed in place.
-        scans: of the new classes, and of the old ones what the new rows are to be told apart from; at least one.
-        first_new: the number of the first new class.
-        config: learning rate, momentum, weight decay, batch size.
-        epochs: of this round.
-        seed: of the order of the scans.
-
-    Returns:
-        The mean cross-entropy of the last epoch.
-    """
-    classifier, device = cortex.classifier, cortex.device
-    features = extract_features(cortex, scans.images).to(device)
-    labels = torch.from_numpy(scans.labels).to(device)
-    rows = nn.Linear(classifier.in_features, classifier.out_features - first_new, device=device)
-    with torch.no_grad():
-        rows.weight.copy_(classifier.weight[first_new:])
-        rows.bias.copy_(classifier.bias[first_new:])
-        old = classifier(features)[:, :first_new]
-    optimiser = torch.optim.SGD(
-        rows.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-    )
-    order = torch.Generator().manual_seed(seed)
-    loss_sum = 0.0
-    for _ in range(epochs):
-        loss_sum = 0.0
-        for chosen in torch.split(torch.randperm(len(labels), generator=order), config.batch_size):
-            logits = torch.cat([old[chosen], rows(features[chosen])], 1)
-            loss = functional.cross_entropy(logits, labels[chosen])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            loss_sum += loss.item() * len(chosen)
-    with torch.no_grad():
-        classifier.weight[first_new:] = rows.weight
-        classifier.bias[first_new:] = rows.bias
-    return loss_sum / len(labels)
 
 
 def distillation(teacher: Cortex) -> Objective:
@@ -110,7 +73,7 @@ def _dreams(site: Site, tasks: range, seed: int) -> Scans:
     for task in tasks:
         arrays = site.kept.load(GENERATOR, task)
         if arrays is not None:
-            made.append(Dreamer.of(arrays, site.config.mygo).dream(seed_for(seed, GENERATOR, task)))
+            made.append(Dreamer.of(arrays, site.config.mygo.generator).dream(seed_for(seed, GENERATOR, task)))
     return Scans.join(made)
 
 
@@ -119,12 +82,6 @@ def _samples(site: Site, registry: Registry, task: int) -> Scans:
     if not task:
         return site.raw(registry, task)
     return _dreams(site, range(task + 1), seed_for(site.config.seed, site.name, "samples", task))
-
-
-def _steps(config: ExperimentConfig) -> Steps:
-    """Dream, head, consolidate, remember, evaluate; a task's teacher is deleted in `remember`."""
-    heads = tuple(("head", r) for r in range(config.wake.rounds))
-    return (("dream", 0), *heads, *training_rounds(config, "consolidate"), ("remember", 0), ("evaluate", 0))
 
 
 def _dream(site: Site, order: Order) -> Report:
@@ -145,12 +102,12 @@ def _head(site: Site, order: Order) -> Report:
         return Report(site.name)
     cortex, loss = Cortex.of(order.weights, site.config.cortex), None
     if order.task:
-        seed = site.seed(order)
-        scans = Scans.join([raw, _dreams(site, range(order.task), seed)])
-        epochs = config.epochs * (order.round + 1) // config.rounds - config.epochs * order.round // config.rounds
-        loss = wake_new_rows(cortex, scans, order.registry.numbers(order.task).start, config, epochs, seed)
-    changed = {name: tensor for name, tensor in cortex.weights().items() if name.startswith("classifier.")}
-    return Report(site.name, len(raw), loss, weights=changed)
+        seed, new = site.seed(order), order.registry.numbers(order.task)
+        samples = Scans.join([raw, _dreams(site, range(order.task), seed)])
+        _, epochs = epochs_of_round(config.epochs, config.rounds, order.round)
+        # Old rows compete as they are: they know their classes, new ones are to be told apart from them.
+        loss = wake(cortex, samples, config, new, epochs, seed, rivals=new.start)
+    return learned(site, order, cortex, CLASSIFIER, raw, loss)
 
 
 def _consolidate(site: Site, order: Order) -> Report:
@@ -159,8 +116,7 @@ def _consolidate(site: Site, order: Order) -> Report:
     first_new = order.registry.numbers(order.task).start
     samples = _dreams(site, range(order.task + 1), seed) if first_new else site.raw(order.registry, order.task)
     teacher = _teacher(site, order) if first_new else None
-    # Batch statistics of a single scan mean nothing, and torch refuses them.
-    if len(samples) < 2 or (first_new and teacher is None):
+    if len(samples) < FEWEST or (first_new and teacher is None):
         return Report(site.name)
     cortex = Cortex.of(order.weights, site.config.cortex)
     objective = distillation(teacher) if teacher else objective_of(settings, samples.labels, cortex)
@@ -171,7 +127,7 @@ def _consolidate(site: Site, order: Order) -> Report:
         torch.manual_seed(seed_for(site.config.seed, "rows", order.task))
         new_rows(cortex.classifier, first_new)
     loss = sleep(cortex, samples, settings, order.round, seed, 0.0, objective)
-    return Report(site.name, len(samples), loss if np.isfinite(loss) else None, weights=cortex.trainable())
+    return learned(site, order, cortex, WEIGHTS, samples, loss)
 
 
 def _teacher(site: Site, order: Order) -> Cortex | None:
@@ -192,9 +148,16 @@ def _remember(site: Site, order: Order) -> Report:
     return Report(site.name)
 
 
-MYGO = Method(
-    "mygo",
-    _steps,
-    _samples,
-    phases={"dream": _dream, "head": _head, "consolidate": _consolidate, "remember": _remember},
-)
+DREAM = Phase("dream", _dream, need=Need.NOTHING)
+HEAD = Phase("head", _head, CLASSIFIER)
+CONSOLIDATE = Phase("consolidate", _consolidate, WEIGHTS)
+REMEMBER = Phase("remember", _remember, need=Need.NOTHING)
+
+
+def _schedule(config: ExperimentConfig) -> Schedule:
+    """Dream, head, consolidate, remember, evaluate; a task's teacher is deleted in `remember`."""
+    heads = rounds(HEAD, config.wake.rounds)
+    return ((DREAM, 0), *heads, *training_rounds(config, CONSOLIDATE), (REMEMBER, 0), (EVALUATE, 0))
+
+
+MYGO = Method("mygo", (DREAM, HEAD, CONSOLIDATE, REMEMBER, *SHARED, EVALUATE), _schedule, _samples)

@@ -10,13 +10,24 @@ Deviations from a Replay in one place: every hospital chooses and keeps its own 
 
 from functools import partial
 
-from braincl_med.methods.base import Method, train_remember_evaluate
+from braincl_med.methods.base import Method
 from braincl_med.methods.exemplars import remember, with_exemplars
+from braincl_med.methods.phase import Phase
+from braincl_med.methods.schedules import TRAINED, train_then
+from braincl_med.methods.training import TRAIN
+from braincl_med.settings.methods import Codec
 
-REPLAY = Method("replay", train_remember_evaluate, with_exemplars, phases={"remember": remember})
-REPLAY_WEBP = Method(
-    "replay-webp",
-    train_remember_evaluate,
-    partial(with_exemplars, codec="webp"),
-    phases={"remember": partial(remember, codec="webp")},
-)
+
+def _replay(name: str, codec: Codec | None) -> Method:
+    """Replay under a name, its exemplars kept by a codec; by default the configuration's."""
+    keep = Phase("remember", partial(remember, codec=codec))
+    return Method(
+        name,
+        (*TRAINED, keep),
+        lambda config: train_then(config, TRAIN, keep),
+        partial(with_exemplars, codec=codec),
+    )
+
+
+REPLAY = _replay("replay", None)
+REPLAY_WEBP = _replay("replay-webp", "webp")

@@ -8,10 +8,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-Images = npt.NDArray[np.uint8]
+from braincl_med.foundation.arrays import Images
+
 COLUMNS = 8
 """Scans beside each other: with 28 px a sheet is 224 px wide, a multiple of the 16 px that WebP codes together."""
 HEIGHT = 16_383

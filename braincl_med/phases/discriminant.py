@@ -13,12 +13,16 @@ import torch
 from braincl_med.cortex.cortex import Weights
 from braincl_med.cortex.gaussians import SHARES, SHRINKAGE, gaussians
 
+LEAST_DIFFERENCE = 1e-10
+"""Of the rows from their mean, in units of their length; double precision rounds at 1e-16."""
+
 
 def discriminant(told: Weights, classifier: Weights, shrinkage: float = SHRINKAGE) -> Weights:
     """The classifier that the moments of all samples determine.
 
     It is scaled to the length of the rows that it replaces, which changes no answer: the next task's training begins
-    from logits of the usual size. Rows of classes without a sample stay as they are.
+    from logits of the usual size. Rows of classes without a sample stay as they are; all do where there is nothing to
+    tell apart: a single class, or means that are equal but for rounding.
 
     Args:
         told: averaged moments.
@@ -29,14 +33,20 @@ def discriminant(told: Weights, classifier: Weights, shrinkage: float = SHRINKAG
         `classifier.weight` and `classifier.bias`.
     """
     rows, offsets = classifier["classifier.weight"], classifier["classifier.bias"]
+    new_rows, new_offsets = rows.clone(), offsets.clone()
+    solution = {"classifier.weight": new_rows, "classifier.bias": new_offsets}
     present = told[SHARES] > 0
+    if int(present.sum()) < 2:
+        return solution
     means, covariance = gaussians(told, shrinkage)
     solved = torch.linalg.solve(covariance, means.T).T
     centre, pulled = means.mean(0), solved.mean(0)
     weight = solved - pulled
     bias = -0.5 * ((means * solved).sum(1) - centre @ pulled)
-    scale = rows[present].double().norm() / weight.norm().clamp_min(torch.finfo(torch.float32).tiny)
-    new_rows, new_offsets = rows.clone(), offsets.clone()
+    # What is left of rows that differ by rounding alone would be blown up to the length of trained ones.
+    if weight.norm() <= LEAST_DIFFERENCE * solved.norm():
+        return solution
+    scale = rows[present].double().norm() / weight.norm()
     new_rows[present] = (scale * weight).to(rows.dtype)
     new_offsets[present] = (scale * bias).to(offsets.dtype)
-    return {"classifier.weight": new_rows, "classifier.bias": new_offsets}
+    return solution

@@ -1,19 +1,19 @@
 """Select: which recalled samples of a class move to long-term memory (eq. 5 and 6)."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from braincl_med.foundation.arrays import Labels, Positions
+from braincl_med.settings.methods import Rule
+
 Features = npt.NDArray[np.float32]
-Positions = npt.NDArray[np.int64]
-Rule = Literal["nearest", "herding", "random"]
 
 
 def select(
     features: Features,
-    labels: npt.NDArray[np.int64],
+    labels: Labels,
     count: int,
     rule: Rule,
     seed: int,

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from braincl_med.cortex.cortex import Cortex, scans_to_tensor
+from braincl_med.foundation.progress import Progress
+from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.settings.config import SleepConfig
 from braincl_med.streams.tasks import Scans
 
@@ -17,8 +19,6 @@ MILESTONES = (1 / 3, 2 / 3)
 DECAY = 0.1
 WARM_UP = 0.05
 FINAL_SHARE = 0.01
-Progress = Callable[[int, int, float], None]
-"""Called after each epoch with epoch, epochs of this round, and mean loss."""
 Objective = Callable[[Cortex, Tensor, Tensor], Tensor]
 """The loss of a batch: the network in training, augmented scans (B, 3, H, W) and class numbers (B,)."""
 
@@ -56,12 +56,6 @@ def learning_rate(config: SleepConfig, progress: float) -> float:
     return config.learning_rate * (FINAL_SHARE + (1 - FINAL_SHARE) * (1 + math.cos(math.pi * turn)) / 2)
 
 
-def epochs_of_round(config: SleepConfig, number: int) -> tuple[int, int]:
-    """The first epoch and the number of epochs of round `number`; all rounds together make `epochs`."""
-    starts = [config.epochs * r // config.rounds for r in range(config.rounds + 1)]
-    return starts[number], starts[number + 1] - starts[number]
-
-
 def sleep(
     cortex: Cortex,
     recalled: Scans,
@@ -96,7 +90,7 @@ def sleep(
     images = torch.from_numpy(recalled.images).to(device).permute(0, 3, 1, 2)
     labels = torch.from_numpy(recalled.labels).to(device)
     optimiser = optimiser_of(cortex, config)
-    first, epochs = epochs_of_round(config, round_number)
+    first, epochs = epochs_of_round(config.epochs, config.rounds, round_number)
     batches = _batches(len(labels), config.batch_size)
     loss_sum = torch.zeros((), device=device)
     for epoch in range(epochs):
@@ -114,7 +108,7 @@ def sleep(
             optimiser.step()
             loss_sum += loss.detach() * len(chosen)
         if progress is not None:
-            progress(epoch + 1, epochs, float(loss_sum) / len(labels))
+            progress(epoch + 1, epochs, f"loss {float(loss_sum) / len(labels):.3f}")
     return float(loss_sum) / len(labels)
 
 

@@ -23,6 +23,7 @@ from braincl_med.evaluation.fairness import Fairness, fairness
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, auroc, fpr_at_95
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
+from braincl_med.settings.methods import FACTS
 from braincl_med.streams.tasks import Registry
 
 NAN = float("nan")
@@ -170,7 +171,7 @@ class Summary:
     @property
     def keeps_raw_scans(self) -> bool:
         """Whether the method trains on raw scans of former tasks, which `at_rest` does not count."""
-        return self.method == "joint"
+        return self.method in FACTS and FACTS[self.method].keeps_raw_scans
 
     def rejection_now(self, score: str) -> RejectionRow | None:
         """The row of `score` after the latest task."""

@@ -1,17 +1,26 @@
 """One experiment's configuration: every setting, its default and its limits, said once.
 
-Those of the methods to compare with are in `braincl_med.settings.methods`.
-An experiment is a YAML file with kebab-case keys in sections, read by `braincl_med.settings.loading`.
+Those of the memory module are in `settings.memory`, those of the methods to compare with in `settings.methods`.
+An experiment is a YAML file with kebab-case keys in sections, read by `settings.loading`.
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from braincl_med.settings.methods import DerConfig, EwcConfig, ExemplarConfig, IcarlConfig, MesuConfig, MygoConfig
+from braincl_med.settings.memory import LinearMemory, MemoryConfig
+from braincl_med.settings.methods import (
+    FACTS,
+    METHOD_SECTIONS,
+    EwcConfig,
+    ExemplarConfig,
+    MesuConfig,
+    MethodFacts,
+    MygoConfig,
+    Rule,
+)
 from braincl_med.settings.section import Identifier, Names, Section
 
 STATE_VARIABLE = "BRAINCL_STATE"
@@ -91,69 +100,14 @@ class FederationConfig(Section):
         return self
 
 
-# What the paper prescribes where our default recipe differs (shape and training of the memory module).
-PAPER_RECIPE: dict[str, Any] = {
-    "components": 0,
-    "down-samplings": 4,
-    "lambda": 1e-2,
-    "learning-rate": 1e-4,
-    "epochs": 100,
-    "quantisation": "noise",
-    "patience": 100,
-}
-
-
-class MemoryConfig(Section):
-    """The memory module of one task: separation, completion and entropy model.
-
-    `recipe: paper` sets what the paper prescribes; keys given beside it still win. `lambda` weighs the mean
-    number of bits per cue element against the mean squared error of pixels in [0, 1]. `step` is the cues' quantiser
-    step and `weight-step` the one of the completion network's weights (by default the same; without `components`
-    the coarsest that costs 0.1 dB), in pixels in [0, 1].
-    Of at most `components` principal components those are kept along which scans vary by more than `least-deviation`
-    steps. What is kept follows the metric of a guide, trained for at most `guide-steps`, at a share of `guidance`,
-    for the rest the squared error. With `components` the separation network is their inverse, and `preset`,
-    `hidden-channels`, `quantisation`, `lambda`, `entropy-learning-rate` and `patience` have no effect; `epochs`,
-    `batch-size`, `learning-rate` and `gradient-norm` have one only with `refining-channels`. Without, `step`,
-    `least-deviation`, `guidance`, `guide-steps` and `refining-channels` have none.
-    """
-
-    recipe: Literal["default", "paper"] = "default"
-    preset: Literal["small", "paper"] = "small"
-    hidden_channels: int | None = Field(default=None, ge=1, le=1024)
-    components: int = Field(default=512, ge=0, le=4096)
-    step: float = Field(default=0.4, gt=0)
-    least_deviation: float = Field(default=0.25, gt=0)
-    guidance: float = Field(default=0.5, ge=0, le=0.99)
-    guide_steps: int = Field(default=500, ge=1)
-    weight_step: float | None = Field(default=None, gt=0)
-    refining_channels: int = Field(default=0, ge=0, le=256)
-    down_samplings: int = Field(default=5, ge=2, le=6)
-    quantisation: Literal["mixed", "noise"] = "mixed"
-    lambda_: float = Field(default=1e-3, gt=0, alias="lambda")
-    epochs: int = Field(default=12, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    entropy_learning_rate: float = Field(default=1e-3, gt=0)
-    gradient_norm: float = Field(default=1.0, gt=0)
-    patience: int = Field(default=5, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_recipe(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("recipe") == "paper":
-            aliases = {name: field.alias for name, field in cls.model_fields.items()}
-            return {**PAPER_RECIPE, **{aliases.get(key) or key: value for key, value in data.items()}}
-        return data
-
-
 class CortexConfig(Section):
-    """The shared network: torchvision's ResNet-18, its stem and its normalisation.
+    """The shared network: its backbone (a key of `cortex.backbones.BACKBONES`), stem and normalisation.
 
     `precision: auto` is bfloat16 where the machine computes in it natively, else float32. `compile` lets
     `torch.compile` build the backbone's kernels, which takes a minute and, on a CPU, a C++ compiler.
     """
 
+    network: str = "resnet18"
     stem: Literal["imagenet", "3x3", "3x3-stride2"] = "3x3"
     norm: Literal["batch", "group"] = "batch"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -174,7 +128,6 @@ class WakeConfig(Section):
     learning_rate: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
-    new_rows: Literal["kaiming", "class-mean"] = "kaiming"
     rows: Literal["new", "all"] = "new"
 
     @model_validator(mode="after")
@@ -187,7 +140,7 @@ class WakeConfig(Section):
 class SelectionConfig(Section):
     """Which recalled samples move to long-term memory (eq. 5 and 6)."""
 
-    rule: Literal["nearest", "herding", "random"] = "nearest"
+    rule: Rule = "nearest"
     per_class: int = Field(default=1000, ge=1)
 
 
@@ -222,65 +175,64 @@ class SleepConfig(Section):
         return self
 
 
-MethodName = Literal["braincl", "joint", "finetune", "ewc", "replay", "replay-webp", "icarl", "der", "mygo", "mesu"]
-
-
-OWN_LOSS: tuple[MethodName, ...] = ("icarl", "der", "mygo", "mesu")
-"""Methods whose loss is not cross-entropy with something added: they know no `balance` and no `proximal`."""
-OWN_TRAINING: tuple[MethodName, ...] = ("mygo", "mesu")
-"""Of these, those whose hospitals do not count their samples by class."""
-ALL_CLASSES: tuple[MethodName, ...] = ("braincl", "joint", "replay", "replay-webp")
-"""Methods with a linear classifier that train the whole network on samples of all classes."""
-
-
 class ExperimentConfig(Section):
     """The whole experiment. `state-root` and `data-root` say where, not what, and are not part of it."""
 
     name: Identifier = "experiment"
     seed: int = Field(default=1, ge=0, lt=2**31)
-    method: MethodName = "braincl"
+    method: str = "braincl"
     resume: bool = False
     state_root: str = ""
     data_root: str = ""
     stream: StreamConfig = StreamConfig()
     federation: FederationConfig = FederationConfig()
-    memory: MemoryConfig = MemoryConfig()
+    memory: MemoryConfig = LinearMemory()
     cortex: CortexConfig = CortexConfig()
     wake: WakeConfig = WakeConfig()
     selection: SelectionConfig = SelectionConfig()
     sleep: SleepConfig = SleepConfig()
     exemplars: ExemplarConfig = ExemplarConfig()
     ewc: EwcConfig = EwcConfig()
-    icarl: IcarlConfig = IcarlConfig()
-    der: DerConfig = DerConfig()
     mygo: MygoConfig = MygoConfig()
     mesu: MesuConfig = MesuConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.method == "braincl" and self.selection.per_class > self.stream.train_per_class:
+        facts = self.facts
+        if "selection" in facts.sections and self.selection.per_class > self.stream.train_per_class:
             raise ValueError(
                 f"selection-per-class {self.selection.per_class} is above stream-train-per-class "
                 f"{self.stream.train_per_class}: no class has that many scans to select from"
             )
-        if self.method in OWN_LOSS and (self.sleep.balance != "none" or self.sleep.proximal):
+        if facts.own_loss and (self.sleep.balance != "none" or self.sleep.proximal):
             raise ValueError(
                 f"method {self.method} has a loss of its own: leave out sleep-balance and sleep-proximal"
             )
-        if self.method in OWN_TRAINING and self.federation.classifier_rows == "by-class":
+        if not facts.counts_classes and self.federation.classifier_rows == "by-class":
             raise ValueError(
                 f"method {self.method} does not count samples by class: leave out federation-classifier-rows"
             )
-        if self.sleep.classifier == "discriminant" and self.method not in ALL_CLASSES:
+        if self.sleep.classifier == "discriminant" and not facts.all_classes:
             raise ValueError(
                 f"method {self.method} has no linear classifier with samples of all classes: "
                 "leave out sleep-classifier"
             )
-        if self.sleep.classifier == "discriminant" and self.method == "braincl" and not self.sleep.enabled:
+        if self.sleep.classifier == "discriminant" and "wake" in facts.sections and not self.sleep.enabled:
             raise ValueError(
                 "sleep-classifier 'discriminant' follows sleep: leave it out where sleep-enabled is false"
             )
         return self
+
+    @property
+    def facts(self) -> MethodFacts:
+        """What the settings must know of the method.
+
+        Raises:
+            ValueError: there is no such method.
+        """
+        if self.method not in FACTS:
+            raise ValueError(f"'method' is '{self.method}', expected one of: {', '.join(FACTS)}")
+        return FACTS[self.method]
 
     @property
     def state_folder(self) -> Path:
@@ -294,12 +246,25 @@ class ExperimentConfig(Section):
         return Path(named).expanduser() if named else None
 
     def as_result_settings(self) -> dict[str, Any]:
-        """The configuration without what only says where, how long and for how many to wait, or whether to resume."""
+        """What decides the result: the configuration without sections that the method does not use, and without what
+        only says where, how long and for how many to wait, or whether to resume (`FREE`).
+        """
         settings = self.model_dump(mode="json", by_alias=True)
-        for key in ("resume", "state-root", "data-root"):
-            del settings[key]
-        for key in ("quorum", "wait-seconds", "round-timeout-seconds"):
-            del settings["federation"][key]
-        for key in ("download", "fallback"):
-            del settings["stream"][key]
-        return settings
+        unused = METHOD_SECTIONS - set(self.facts.sections)
+        kept = {key: value for key, value in settings.items() if key not in unused}
+        return _without(kept, FREE)
+
+
+FREE: tuple[str, ...] = (
+    "resume", "state-root", "data-root", "federation-quorum", "federation-wait-seconds",
+    "federation-round-timeout-seconds", "stream-download", "stream-fallback",
+)  # fmt: skip
+"""Keys that may change at any time, also within a task; all others are fixed once an experiment has begun."""
+
+
+def _without(settings: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without(value, keys, f"{prefix}{key}-") if isinstance(value, dict) and not prefix else value
+        for key, value in settings.items()
+        if f"{prefix}{key}" not in keys
+    }

@@ -14,6 +14,9 @@ from pydantic import ValidationError
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.former import modernised
+from braincl_med.settings.memory import RECIPES
+from braincl_med.settings.methods import FACTS
 from braincl_med.settings.section import Section, kebab
 
 
@@ -28,13 +31,15 @@ def flat_keys() -> dict[str, tuple[str, ...]]:
     keys: dict[str, tuple[str, ...]] = {}
     for name, field in ExperimentConfig.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            for inner, inner_field in kind.model_fields.items():
+        sections = tuple(RECIPES.values()) if name == "memory" else (kind,)
+        for section in sections:
+            if not (isinstance(section, type) and issubclass(section, Section)):
+                keys[kebab(name)] = (kebab(name),)
+                continue
+            for inner, inner_field in section.model_fields.items():
                 key = inner_field.alias or kebab(inner)
                 if (name, key) != ("stream", "tasks"):
                     keys[f"{kebab(name)}-{key}"] = (kebab(name), key)
-        else:
-            keys[kebab(name)] = (kebab(name),)
     return keys
 
 
@@ -77,7 +82,8 @@ def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> lis
         ConfigError: the former settings are no longer valid.
     """
     try:
-        begun = ExperimentConfig.model_validate(former).as_result_settings()
+        used = FACTS[former["method"]].sections if former.get("method") in FACTS else ()
+        begun = ExperimentConfig.model_validate(modernised(former, used)).as_result_settings()
     except ValidationError as error:
         raise ConfigError(
             f"'{config.name}' was begun with settings that are refused now: {_explain(error)}"
@@ -125,7 +131,10 @@ def _explain(error: ValidationError) -> str:
     known = flat_keys()
     reasons = []
     for problem in error.errors():
-        key = "-".join(str(part) for part in problem["loc"])
+        place = [str(part) for part in problem["loc"]]
+        if place[:1] == ["memory"]:  # of a union of recipes pydantic names the recipe too
+            del place[1:2]
+        key = "-".join(place)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = f"unknown key; {_nearest(key, known)}"

@@ -1,10 +1,21 @@
-"""Settings of the methods that BrainCL is compared with: sections that `settings.config` puts together."""
+"""What the configuration knows of methods: facts of each, and the settings of those that BrainCL is compared with.
 
+Kept apart from `methods`, so that settings, tables and the dashboard need none of their code.
+"""
+
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from braincl_med.settings.section import Section
+
+Rule = Literal["nearest", "herding", "random"]
+"""How samples are chosen by their features: nearest to the class mean, by herding, or at random (`phases.select`)."""
+
+
+Codec = Literal["raw", "webp"]
+"""How exemplars are kept: as pixels, or on lossy WebP sheets."""
 
 
 class ExemplarConfig(Section):
@@ -17,64 +28,33 @@ class ExemplarConfig(Section):
     just trained; each hospital chooses among its own scans.
     """
 
-    codec: Literal["raw", "webp"] = "raw"
+    codec: Codec = "raw"
     per_class: int = Field(default=20, ge=1)
     bytes_per_scan: float | None = Field(default=None, gt=0)
-    rule: Literal["nearest", "herding", "random"] = "herding"
+    rule: Rule = "herding"
     webp_quality: int = Field(default=30, ge=0, le=100)
 
 
 class EwcConfig(Section):
     """Elastic weight consolidation: `strength` is the λ of its penalty.
 
-    The Fisher information is taken over at most `fisher-samples` scans of a task. `plain` keeps it and the weights
-    after every task; `online` keeps the sum over tasks and the latest weights.
+    `plain` keeps the Fisher information and the weights after every task; `online` keeps the sum over tasks and the
+    latest weights.
     """
 
     strength: float = Field(default=1000.0, gt=0)
     variant: Literal["plain", "online"] = "plain"
-    fisher_samples: int = Field(default=200, ge=1)
-
-
-class IcarlConfig(Section):
-    """iCaRL, beside its `exemplars`: the logits are cosines times `similarity-scale`.
-
-    The scale changes no prediction, only the spread of confidence scores.
-    """
-
-    similarity_scale: float = Field(default=30, gt=0)
-
-
-class DerConfig(Section):
-    """Dynamically expandable representation, beside its `exemplars`.
-
-    `auxiliary-weight` weighs the loss of the classifier that tells the task's classes from "old"; the classifier is
-    trained anew for `rebalance-epochs` on a class-balanced set of at least `rebalance-per-class` scans a class, those
-    of smaller classes repeated. 0.004 is the authors' 0.1 at temperature 5.
-    """
-
-    auxiliary_weight: float = Field(default=1, ge=0)
-    rebalance_epochs: int = Field(default=30, ge=1)
-    rebalance_per_class: int = Field(default=20, ge=1)
-    rebalance_learning_rate: float = Field(default=0.004, gt=0)
 
 
 class MygoConfig(Section):
-    """MyGO: the generator of dreams and its training.
+    """MyGO: the kind of its generator of dreams, and its training.
 
-    `noise` is the length of the noise and of the class embedding; `channels`, of the layer next to the scan, belong
-    to the `convolutional` generator (four times as many at its other end at most), `hidden-units` to the `mlp`. New
-    rows of the classifier are trained under `wake`, but for `head-epochs` and at `head-learning-rate`; the whole
+    New rows of the classifier are trained under `wake`, but for `head-epochs` and at `head-learning-rate`; the whole
     network under `sleep`, from the second task on by distillation and at `learning-rate`.
     """
 
     generator: Literal["convolutional", "mlp"] = "convolutional"
-    noise: int = Field(default=64, ge=1)
-    channels: int = Field(default=16, ge=1)
-    hidden_units: int = Field(default=128, ge=1)
     generator_steps: int = Field(default=2000, ge=1)
-    generator_batch_size: int = Field(default=64, ge=2)
-    generator_learning_rate: float = Field(default=1e-3, gt=0)
     head_epochs: int = Field(default=50, ge=1)
     head_learning_rate: float = Field(default=0.03, gt=0)
     learning_rate: float = Field(default=0.01, gt=0)
@@ -83,18 +63,44 @@ class MygoConfig(Section):
 class MesuConfig(Section):
     """Metaplasticity from synaptic uncertainty: every weight has a mean and a standard deviation.
 
-    New weights deviate by `initial-deviation` of the standard deviation that keeps a layer's variance (1/√inputs).
-    `horizon` counts the samples whose evidence the posterior of a prior N(0, `prior-deviation`²) holds on to.
-    `mean-rate` (1 in the theory) and `deviation-rate` (1/2) scale the two updates; no step is above `step-ratio` of
-    the deviation. Draws of the weights: `samples-training` for each batch, `samples-inference` for each answer.
+    `mean-rate` (1 in the theory) and `deviation-rate` (1/2) scale the two updates.
     """
 
-    initial_deviation: float = Field(default=0.1, gt=0, le=1)
-    prior_deviation: float = Field(default=1.0, gt=0)
-    horizon: float = Field(default=1e6, ge=1)
     mean_rate: float = Field(default=1000.0, gt=0)
     deviation_rate: float = Field(default=10.0, gt=0)
-    second_order: bool = True
-    step_ratio: float = Field(default=0.1, gt=0)
-    samples_training: int = Field(default=2, ge=1)
-    samples_inference: int = Field(default=4, ge=1)
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What must be known of a method without its code.
+
+    Attributes:
+        sections: of the configuration that decide its result, besides the stream, the federation and the cortex.
+        own_loss: its loss is not cross-entropy with something added: it knows no `balance` and no `proximal`.
+        counts_classes: its hospitals count their samples by class, where the server asks for it.
+        all_classes: it trains the whole network, with a linear classifier, on samples of all classes.
+        keeps_raw_scans: it trains on raw scans of former tasks, which no bytes at rest count.
+    """
+
+    sections: tuple[str, ...] = ("sleep",)
+    own_loss: bool = False
+    counts_classes: bool = True
+    all_classes: bool = False
+    keeps_raw_scans: bool = False
+
+
+FACTS: dict[str, MethodFacts] = {
+    "braincl": MethodFacts(("memory", "wake", "selection", "sleep"), all_classes=True),
+    "joint": MethodFacts(all_classes=True, keeps_raw_scans=True),
+    "finetune": MethodFacts(),
+    "ewc": MethodFacts(("sleep", "ewc")),
+    "replay": MethodFacts(("sleep", "exemplars"), all_classes=True),
+    "replay-webp": MethodFacts(("sleep", "exemplars"), all_classes=True),
+    "icarl": MethodFacts(("sleep", "exemplars"), own_loss=True),
+    "der": MethodFacts(("sleep", "exemplars"), own_loss=True),
+    "mygo": MethodFacts(("wake", "sleep", "mygo"), own_loss=True, counts_classes=False),
+    "mesu": MethodFacts(("sleep", "mesu"), own_loss=True, counts_classes=False),
+}
+"""Of every method, by the name that `method` takes in a configuration."""
+METHOD_SECTIONS = frozenset({"memory", "wake", "selection", "sleep", "exemplars", "ewc", "mygo", "mesu"})
+"""Sections that some methods use and others do not."""

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams import medmnist
-from braincl_med.streams.catalogue import classes_of, is_phantom
+from braincl_med.streams.catalogue import classes_of
 from braincl_med.streams.counts import check_medmnist40_counts, kept_counts
 from braincl_med.streams.named import SETS, build_registry, datasets_of, unknown_sets
-from braincl_med.streams.source import labels_of
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import Registry
 
 
@@ -27,8 +27,8 @@ def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, st
     unknown_sets(stream, registry)
     try:
         for dataset in (*datasets_of(registry), *stream.unknown):
-            if not is_phantom(dataset):
-                labels_of(stream, dataset, stream.evaluate, folder)  # an unofficial file may lack this split
+            # An unofficial file may lack this split.
+            source_of(dataset).labels(dataset, stream.evaluate, stream, folder)
     except medmnist.MissingScansError as error:
         if stream.fallback != "phantom":
             raise

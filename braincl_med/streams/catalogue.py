@@ -1,13 +1,8 @@
-"""All data sets by name, whether they lie in files (MedMNIST) or are drawn by formula (phantoms)."""
+"""All data sets by name, whatever their source."""
 
 from braincl_med.foundation.errors import ConfigError
-from braincl_med.streams import medmnist, phantom
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import ClassSpec
-
-
-def is_phantom(dataset: str) -> bool:
-    """Whether `dataset` needs no file."""
-    return dataset in phantom.DATASETS
 
 
 def classes_of(dataset: str) -> tuple[ClassSpec, ...]:
@@ -16,13 +11,10 @@ def classes_of(dataset: str) -> tuple[ClassSpec, ...]:
     Raises:
         ConfigError: no such data set, or one that cannot be learned.
     """
-    if is_phantom(dataset):
-        short, names = phantom.title(dataset), phantom.class_names(dataset)
-    elif dataset.startswith("phantom"):
-        raise ConfigError(f"there is no phantom '{dataset}'; choose from: {', '.join(phantom.DATASETS)}")
-    else:
-        names, short = medmnist.class_names(dataset), dataset.removesuffix("mnist")
-    return tuple(ClassSpec(dataset=dataset, label=i, name=f"{short}: {name}") for i, name in enumerate(names))
+    source = source_of(dataset)
+    names = source.class_names(dataset)
+    title = source.title(dataset)
+    return tuple(ClassSpec(dataset=dataset, label=i, name=f"{title}: {name}") for i, name in enumerate(names))
 
 
 def parse_class(text: str) -> ClassSpec:

@@ -8,7 +8,7 @@ import numpy as np
 
 from braincl_med.foundation.errors import DataError
 from braincl_med.settings.config import StreamConfig
-from braincl_med.streams.source import labels_of
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import Registry
 
 MEDMNIST40: dict[str, tuple[int, int]] = {
@@ -30,7 +30,8 @@ def kept_counts(
     cap = stream.train_per_class if split == "train" else stream.test_per_class
     held = {spec.dataset: np.zeros(0, np.int64) for spec in registry.classes}
     for dataset in held:
-        held[dataset] = np.bincount(labels_of(stream, dataset, split, folder), minlength=256)
+        labels = source_of(dataset).labels(dataset, split, stream, folder)
+        held[dataset] = np.bincount(labels, minlength=256)
     return {spec.key: min(cap, int(held[spec.dataset][spec.label])) for spec in registry.classes}
 
 

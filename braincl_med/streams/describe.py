@@ -1,8 +1,8 @@
 """In words, which scans an experiment learns from."""
 
 from braincl_med.settings.config import StreamConfig
-from braincl_med.streams.catalogue import is_phantom
 from braincl_med.streams.named import datasets_of
+from braincl_med.streams.sources import SOURCES, source_of
 from braincl_med.streams.tasks import Registry
 
 
@@ -14,10 +14,8 @@ def describe(registry: Registry, stream: StreamConfig) -> str:
     'MedMNIST (bloodmnist, breastmnist, pneumoniamnist), 28 px'
     """
     datasets = datasets_of(registry)
-    real = [name for name in datasets if not is_phantom(name)]
-    phantoms = [name for name in datasets if is_phantom(name)]
-    source = "MedMNIST-format files, official or not" if stream.allow_unofficial else "MedMNIST"
-    parts = [f"{source} ({', '.join(real)})"] if real else []
-    parts += [f"SYNTHETIC PHANTOM SCANS, NOT MEDICAL DATA ({', '.join(phantoms)})"] if phantoms else []
+    mine = [(source, [name for name in datasets if source_of(name) is source]) for source in SOURCES]
+    # What is real is named first.
+    parts = [source.described(names, stream) for source, names in sorted(mine, key=lambda m: m[0].synthetic) if names]
     counted = ", evaluated on VALIDATION scans" if stream.evaluate == "val" else ""
     return f"{' and '.join(parts)}, {stream.size} px{counted}"

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.settings.config import StreamConfig
-from braincl_med.streams.catalogue import classes_of, is_phantom, parse_class
+from braincl_med.streams.catalogue import classes_of, parse_class
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import ClassSpec, Registry, TaskSpec
 
 SETS: dict[str, tuple[str, ...]] = {
@@ -27,9 +28,6 @@ SETS: dict[str, tuple[str, ...]] = {
 }
 TASK_COUNT = {"medmnist40": 10, "medmnist12": 4, "medmnist17": 4}
 """The number of tasks unless the configuration names one; the other streams have one task a set."""
-
-UNKNOWN_MEDMNIST = "retinamnist"
-UNKNOWN_PHANTOM = "phantom-fundus"
 
 
 def build_registry(stream: StreamConfig, seed: int) -> Registry:
@@ -92,5 +90,5 @@ def unknown_sets(stream: StreamConfig, registry: Registry) -> tuple[str, ...]:
             raise ConfigError(f"stream-unknown names '{name}', but a task learns it; name a set that no task learns")
     if stream.unknown:
         return stream.unknown
-    kinds = {is_phantom(name): UNKNOWN_PHANTOM if is_phantom(name) else UNKNOWN_MEDMNIST for name in learned}
-    return tuple(name for name in kinds.values() if name not in learned)
+    defaults = dict.fromkeys(source_of(name).unknown for name in learned)
+    return tuple(name for name in defaults if name and name not in learned)

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from braincl_med.foundation.arrays import Labels, Positions
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.seeding import seed_for
 
-Labels = npt.NDArray[np.int64]
-Index = npt.NDArray[np.int64]
 Share = Literal["iid", "dirichlet", "by-class", "one-class"]
 
 PADDING = -1
@@ -25,7 +23,7 @@ def share_of(
     hospitals: int,
     hospital: int,
     seed: int,
-) -> Index:
+) -> Positions:
     """Positions in `labels` (ascending) of the scans that `hospital` holds; it may be none.
 
     The shares of all hospitals are disjoint and together hold the at most `cap` scans kept of each class.
@@ -53,7 +51,7 @@ def share_of(
     return np.sort(kept[_divide(labels[kept], share, alpha, hospitals, hospital, division)])
 
 
-def capped(labels: Labels, classes: Mapping[int, str], cap: int | Mapping[int, int], seed: int) -> Index:
+def capped(labels: Labels, classes: Mapping[int, str], cap: int | Mapping[int, int], seed: int) -> Positions:
     """Positions (ascending) of at most `cap` scans of each class, chosen at random."""
     parts = [np.zeros(0, np.int64)]
     for label, identity in classes.items():
@@ -65,7 +63,7 @@ def capped(labels: Labels, classes: Mapping[int, str], cap: int | Mapping[int, i
     return np.sort(np.concatenate(parts))
 
 
-def _divide_with_one_class(labels: Labels, hospitals: int, hospital: int, seed: int) -> Index:
+def _divide_with_one_class(labels: Labels, hospitals: int, hospital: int, seed: int) -> Positions:
     """Positions of one hospital's scans: one class is shared by all hospitals, the others by all but the last."""
     common = labels == np.random.default_rng(seed).choice(np.unique(labels))
     parts = [(np.flatnonzero(common), hospitals), (np.flatnonzero(~common), hospitals - 1)]
@@ -77,7 +75,7 @@ def _divide_with_one_class(labels: Labels, hospitals: int, hospital: int, seed: 
     return np.concatenate(mine)
 
 
-def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital: int, seed: int) -> Index:
+def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital: int, seed: int) -> Positions:
     """Positions of one hospital's scans, by a partitioner of flwr-datasets."""
     # Imported late: it takes seconds, and a hospital alone needs none of it.
     from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner, PathologicalPartitioner
@@ -113,8 +111,8 @@ def _divide(labels: Labels, share: Share, alpha: float, hospitals: int, hospital
             holders = len(range(rank, hospitals, len(present)))
             numbers, groups = _padded(numbers, groups, group, holders - count)
     partitioner.dataset = _table(numbers, groups)
-    mine: Index = np.asarray(partitioner.load_partition(hospital)["index"], np.int64)
-    held: Index = mine[mine != PADDING]
+    mine: Positions = np.asarray(partitioner.load_partition(hospital)["index"], np.int64)
+    held: Positions = mine[mine != PADDING]
     return held
 
 
@@ -126,7 +124,7 @@ def _grouped(labels: Labels, hospitals: int, seed: int) -> Labels:
     return groups
 
 
-def _padded(numbers: Index, labels: Labels, label: int, count: int) -> tuple[Index, Labels]:
+def _padded(numbers: Positions, labels: Labels, label: int, count: int) -> tuple[Positions, Labels]:
     """`count` more rows (none if negative) of `label` that stand for no scan and are dropped afterwards."""
     more = max(0, count)
     return (
@@ -135,7 +133,7 @@ def _padded(numbers: Index, labels: Labels, label: int, count: int) -> tuple[Ind
     )
 
 
-def _table(numbers: Index, labels: Labels) -> Any:
+def _table(numbers: Positions, labels: Labels) -> Any:
     import datasets
 
     datasets.disable_progress_bars()

@@ -3,21 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from braincl_med.foundation.arrays import Images, Positions, Split
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.settings.config import StreamConfig
-from braincl_med.streams import medmnist, phantom
-from braincl_med.streams.catalogue import classes_of, is_phantom
+from braincl_med.streams.catalogue import classes_of
 from braincl_med.streams.shares import share_of
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import ClassSpec, Registry, Scans
-
-Images = npt.NDArray[np.uint8]
-Index = npt.NDArray[np.int64]
-Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class ScanSource:
     """One hospital's share of a stream. Nothing is kept: each call reads the scans anew.
 
     Attributes:
-        folder: where MedMNIST's files lie; None means medmnist's own folder.
+        folder: where this hospital's files lie; None means each source's own folder.
         seed: the experiment's.
         hospital: this hospital's number, below `hospitals`.
     """
@@ -43,7 +38,7 @@ class ScanSource:
         Validation and test scans are for evaluation only.
 
         Raises:
-            DataError: as `medmnist.ensure`.
+            DataError: as `Source.labels`.
         """
         numbered = dict(zip(registry.numbers(task), registry.tasks[task].classes, strict=True))
         names = tuple(dict.fromkeys(spec.dataset for spec in numbered.values()))
@@ -55,7 +50,7 @@ class ScanSource:
         parts = []
         for name, start, stop in zip(names, starts[:-1], starts[1:], strict=True):
             mine = index[(index >= start) & (index < stop)]
-            images = images_of(self.stream, name, split, mine - start, self.folder)
+            images = source_of(name).images(name, split, mine - start, self.stream, self.folder)
             parts.append(Scans(images, labels[mine]))
         together = Scans.join(parts)
         keys = sorted(spec.key for spec in numbered.values())
@@ -67,33 +62,28 @@ class ScanSource:
         the split that is evaluated.
 
         Raises:
-            DataError: as `medmnist.ensure`; MissingScansError if there is no file.
+            DataError: as `Source.labels`; MissingScansError if there is no file.
         """
         split = self.stream.evaluate
-        labels = labels_of(self.stream, dataset, split, self.folder)
+        labels = source_of(dataset).labels(dataset, split, self.stream, self.folder)
         classes = dict(enumerate(classes_of(dataset)))
         first = np.concatenate([np.flatnonzero(labels == c)[: self.stream.test_per_class] for c in classes])
         masked = np.full_like(labels, -1)
         masked[first] = labels[first]
-        return images_of(
-            self.stream,
-            dataset,
-            split,
-            self._share(masked, classes, split, self.stream.test_per_class),
-            self.folder,
-        )
+        mine = self._share(masked, classes, split, self.stream.test_per_class)
+        return source_of(dataset).images(dataset, split, mine, self.stream, self.folder)
 
-    def _numbers(self, dataset: str, split: Split, numbered: dict[int, ClassSpec]) -> Index:
+    def _numbers(self, dataset: str, split: Split, numbered: dict[int, ClassSpec]) -> Positions:
         """The class number of every scan of a set's split; -1 for classes of other tasks."""
         table = np.full(len(classes_of(dataset)), -1, np.int64)
         for number, spec in numbered.items():
             if spec.dataset == dataset:
                 table[spec.label] = number
-        return table[labels_of(self.stream, dataset, split, self.folder)]
+        return table[source_of(dataset).labels(dataset, split, self.stream, self.folder)]
 
     def _share(
-        self, labels: Index, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]
-    ) -> Index:
+        self, labels: Positions, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]
+    ) -> Positions:
         train = split == "train"
         return share_of(
             labels,
@@ -117,18 +107,3 @@ def tail(registry: Registry, stream: StreamConfig, seed: int) -> dict[int, int]:
     ranks = np.random.default_rng(seed_for(seed, "imbalance")).permutation(classes)
     shares = float(stream.imbalance) ** (-ranks / max(1, classes - 1))
     return {number: max(1, round(stream.train_per_class * share)) for number, share in enumerate(shares.tolist())}
-
-
-def labels_of(stream: StreamConfig, dataset: str, split: Split, folder: Path | None) -> Index:
-    """Labels (n,) of a data set's split; MedMNIST's file is fetched first if that is needed and allowed."""
-    if is_phantom(dataset):
-        return phantom.labels(dataset, split)
-    medmnist.ensure(dataset, stream.size, folder, stream.download, stream.allow_unofficial)
-    return medmnist.labels(dataset, split, stream.size, folder, stream.allow_unofficial)
-
-
-def images_of(stream: StreamConfig, dataset: str, split: Split, rows: Index, folder: Path | None) -> Images:
-    """Scans (n, size, size, 3) uint8 of a data set's split, those at `rows` in that order."""
-    if is_phantom(dataset):
-        return phantom.load(dataset, split, stream.size, rows)[0]
-    return medmnist.load(dataset, split, stream.size, folder, stream.allow_unofficial, rows)[0]

@@ -4,13 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from braincl_med.foundation.arrays import Positions
 from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.vault.cuefile import CODER, CueFile, Shard
 
-Positions = npt.NDArray[np.int64]
 MOST_NAMED = 20
 
 

@@ -22,6 +22,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from braincl_med.foundation.arrays import Positions
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import (
     PARTIAL_SUFFIX,
@@ -37,7 +38,7 @@ from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
 from braincl_med.vault.folders import CUE_NAME, MANIFEST
-from braincl_med.vault.subset import Positions, ordinals_of, positions_without, subset
+from braincl_med.vault.subset import ordinals_of, positions_without, subset
 
 Memory = Literal["working", "long-term"]
 T = TypeVar("T")

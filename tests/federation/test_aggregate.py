@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from braincl_med.federation.aggregate import average, average_rows_by_class, objection, with_momentum
-from braincl_med.messages.order import Report
+from braincl_med.federation.aggregate import average, average_rows_by_class, with_momentum
+from braincl_med.messages.report import Report
+from braincl_med.messages.update import objection
 
 SHARED = {"w": torch.zeros(2, 2), "steps": torch.tensor(3)}
 
@@ -42,25 +45,29 @@ def test_hospitals_without_examples_do_not_count_and_none_at_all_is_an_error():
         average([report("a", 0, 1.0)], SHARED)
 
 
+STEPS = {"steps": torch.tensor(3)}
+
+
 @pytest.mark.parametrize(
     ("update", "reason"),
     [
         ({}, "empty"),
-        ({"v": torch.zeros(1)}, "holds 'v'"),
-        ({"w": torch.zeros(3, 2)}, r"\(3, 2\), expected .* \(2, 2\)"),
-        ({"w": torch.zeros(2, 2, dtype=torch.float64)}, "float64"),
-        ({"w": torch.tensor([[0.0, float("nan")], [0, 0]])}, "not finite"),
-        ({"w": torch.tensor([[0.0, float("inf")], [0, 0]])}, "not finite"),
+        ({"w": torch.zeros(2, 2)}, "lacks 'steps'"),
+        ({**SHARED, "v": torch.zeros(1)}, "holds 'v', which was not asked for"),
+        ({**STEPS, "w": torch.zeros(3, 2)}, r"\(3, 2\), expected .* \(2, 2\)"),
+        ({**STEPS, "w": torch.zeros(2, 2, dtype=torch.float64)}, "float64"),
+        ({**STEPS, "w": torch.tensor([[0.0, float("nan")], [0, 0]])}, "not finite"),
+        ({**STEPS, "w": torch.tensor([[0.0, float("inf")], [0, 0]])}, "not finite"),
     ],
 )
 def test_updates_that_cannot_be_used_are_named(update, reason):
-    import re
+    assert re.search(reason, objection(update, SHARED))
 
     assert re.search(reason, objection(update, SHARED))
 
 
 def test_a_good_update_meets_no_objection():
-    assert objection({"w": torch.ones(2, 2)}, SHARED) is None
+    assert objection({"w": torch.ones(2, 2), "steps": torch.tensor(4)}, SHARED) is None
 
 
 def classified(name, value, classes, examples=4):

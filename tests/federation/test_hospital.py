@@ -6,7 +6,10 @@ import pytest
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.messages.order import Order, Report
+from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.braincl import memory_key
 from braincl_med.privacy.search import Probes
 from braincl_med.records.store import RunStore
 from braincl_med.streams.medmnist import MissingScansError
@@ -66,10 +69,10 @@ def test_the_key_of_a_simulated_hospitals_memory_stays_what_it_was(tmp_path):
     """Pinned: under another key a run that is resumed would not find what it has encoded."""
     hospital = local_hospitals(tiny(tmp_path))[0]
     first = order(hospital.config, "encode")
-    key = hospital._memory_key(first)
+    key = memory_key(hospital, first.registry, 0)
     assert key == "ec2f56b67d111710a079446755a25866e6ab8bf166de2a311d493f5adea26a12"
     unofficial = replace(hospital, config=tiny(tmp_path, stream_allow_unofficial=True))
-    assert unofficial._memory_key(first) != key
+    assert memory_key(unofficial, first.registry, 0) != key
 
 
 def test_the_labels_of_a_task_guide_its_memory(tmp_path):
@@ -108,7 +111,7 @@ def test_raw_training_scans_are_read_in_encode_only(tmp_path, evaluated):
         return exchange(sent)
 
     phase = ""
-    Coordinator(config, build_registry(config.stream, config.seed), watching).run()
+    Coordinator(config, watching).run()
     assert {p for p, split in asked if split == "train"} == {"encode"}
     assert {p for p, split in asked if split == evaluated} == {"evaluate"}
     assert {split for _, split in asked} == {"train", evaluated}
@@ -116,10 +119,9 @@ def test_raw_training_scans_are_read_in_encode_only(tmp_path, evaluated):
 
 def test_an_unexpected_error_leaves_the_hospital_as_one_sentence(tmp_path, monkeypatch):
     hospital = local_hospitals(tiny(tmp_path))[0]
-    monkeypatch.setattr("braincl_med.federation.hospital.fit", lambda *_: 1 / 0)
+    monkeypatch.setattr("braincl_med.methods.braincl.fit", lambda *_: 1 / 0)
     report = hospital.answer(order(hospital.config, "encode"))
     assert report.failure == "unexpected ZeroDivisionError in encode; see the local log"
-    assert hospital.answer(order(hospital.config, "dance")).failure.startswith("unknown phase 'dance'")
 
 
 def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path):
@@ -139,7 +141,7 @@ def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path
             return self.source.unknown(dataset)
 
     object.__setattr__(hospitals[1], "source", NoScansOfTheFirstTask(hospitals[1].source))
-    Coordinator(config, build_registry(config.stream, config.seed), local_exchange(hospitals)).run()
+    Coordinator(config, local_exchange(hospitals)).run()
     assert [e.task for e in hospitals[0].vault.manifest().entries] == [0, 1]
     assert [e.task for e in hospitals[1].vault.manifest().entries] == [1]
     examples = {(s.task, s.phase): s.examples for s in RunStore(tmp_path).steps("tiny")}
@@ -204,5 +206,5 @@ def test_messages_survive_the_round_trip_and_nothing_else_does(text, tmp_path):
     assert Order.parse(sent.text(), {}) == sent
     report = Report("site-0", 3, 0.5, {"a": [1]})
     assert Report.parse(report.text(), {}) == report
-    with pytest.raises((ValueError, TypeError, KeyError)):
+    with pytest.raises(FederationError):
         Order.parse(text, {})

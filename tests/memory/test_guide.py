@@ -6,7 +6,7 @@ from braincl_med.memory import module
 from braincl_med.memory.components import blocks_of
 from braincl_med.memory.guide import gradients_of, train_guide
 from braincl_med.memory.module import complete, fit
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory
 from tests.memory.test_module import blobs, psnr
 
 MARK = (slice(None), slice(3, 7), slice(3, 7))
@@ -38,8 +38,8 @@ def test_gradients_point_at_what_tells_classes_apart():
 def test_a_guided_memory_keeps_what_a_plain_one_of_the_same_size_loses():
     images, labels = marked(300)
     others, truth = marked(200, seed=1)
-    plain = fit(images, MemoryConfig(step=1.0), 1)
-    guided = fit(images, MemoryConfig(step=1.0, guide_steps=150), 1, labels)
+    plain = fit(images, LinearMemory(step=1.0), 1)
+    guided = fit(images, LinearMemory(step=1.0, guide_steps=150), 1, labels)
     assert len(guided.stored) < 1.1 * len(plain.stored)
     assert np.abs(guided.encode(images)).sum() < 1.1 * np.abs(plain.encode(images)).sum()
     assert told_apart(guided, others, truth) > 0.8
@@ -51,7 +51,7 @@ def test_a_guided_memory_keeps_what_a_plain_one_of_the_same_size_loses():
 @pytest.mark.parametrize(("down_samplings", "rows"), [(3, 8192), (4, 40 * 4 * 16), (6, 40 * 4)])
 def test_a_metric_takes_a_bounded_number_of_blocks_and_draws_them_only_where_it_must(down_samplings, rows):
     images, labels = blobs(40, size=64), np.arange(40) % 2
-    config = MemoryConfig(guide_steps=1, down_samplings=down_samplings)
+    config = LinearMemory(guide_steps=1, down_samplings=down_samplings)
     shape = module._shape(images, config, 3, 8)
     torch.manual_seed(0)
     taken = module._gradients(images, labels, config, shape, None)
@@ -65,13 +65,13 @@ def test_a_metric_takes_a_bounded_number_of_blocks_and_draws_them_only_where_it_
 
 def test_one_class_needs_no_guide():
     images = blobs(40)
-    config = MemoryConfig(guide_steps=5)
+    config = LinearMemory(guide_steps=5)
     assert fit(images, config, 1, np.full(40, 7)).stored == fit(images, config, 1).stored
 
 
 def test_the_seed_decides_the_guide():
     images, labels = marked(60)
-    config = MemoryConfig(guide_steps=5)
+    config = LinearMemory(guide_steps=5)
     first, again, other = (fit(images, config, seed, labels).stored for seed in (1, 1, 2))
     assert first == again
     assert first != other
@@ -81,6 +81,6 @@ def test_the_seed_decides_the_guide():
 def test_any_size_and_a_rare_class_are_guided(size, grey):
     images = blobs(41, size=size, grey=grey)
     labels = np.array([0] * 40 + [5])
-    module = fit(images, MemoryConfig(guide_steps=3), 1, labels)
+    module = fit(images, LinearMemory(guide_steps=3), 1, labels)
     assert complete(module.completion, module.encode(images)).shape == images.shape
     assert psnr(complete(module.completion, module.encode(images)), images) > 20

@@ -5,7 +5,7 @@ import torch
 from braincl_med.memory.entropy import PiecewiseLinearEntropy
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape, PatternCompletion, PatternSeparation, pad
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory, PaperMemory
 
 
 def blobs(count, size=28, grey=False, seed=0):
@@ -55,8 +55,8 @@ def edged(count, seed=0):
 
 def test_refining_convolutions_improve_the_recall_for_few_bytes():
     images = edged(300)
-    plain = fit(images, MemoryConfig(components=48, step=0.5), seed=1)
-    refined = fit(images, MemoryConfig(components=48, step=0.5, refining_channels=16, epochs=20), seed=1)
+    plain = fit(images, LinearMemory(components=48, step=0.5), seed=1)
+    refined = fit(images, LinearMemory(components=48, step=0.5, refining_channels=16, epochs=20), seed=1)
     quality = [psnr(complete(m.completion, m.encode(images)), images) for m in (plain, refined)]
     assert np.array_equal(plain.encode(images), refined.encode(images))
     assert quality[1] > quality[0] + 1
@@ -64,14 +64,14 @@ def test_refining_convolutions_improve_the_recall_for_few_bytes():
 
 
 def test_refining_convolutions_that_do_not_pay_are_dropped():
-    module = fit(blobs(20), MemoryConfig(step=1.0, refining_channels=16, epochs=1), seed=1)
+    module = fit(blobs(20), LinearMemory(step=1.0, refining_channels=16, epochs=1), seed=1)
     assert module.completion.refinement is None
     assert module.completion.shape.refining_channels == 0
 
 
 def test_the_worth_of_a_bit_is_that_of_the_cues_and_not_of_the_weights():
     """Weights that may be rounded very coarsely do not make bits so dear that nothing is refined."""
-    config = MemoryConfig(components=24, step=0.5, weight_step=8, refining_channels=8, epochs=12)
+    config = LinearMemory(components=24, step=0.5, weight_step=8, refining_channels=8, epochs=12)
     assert fit(edged(100), config, seed=1).completion.refinement is not None
 
 
@@ -79,10 +79,10 @@ def test_training_improves_recall_and_mixed_beats_noise_after_hard_rounding():
     images = blobs(200)
     quality = {}
     for quantisation in ("mixed", "noise"):
-        config = MemoryConfig(recipe="paper", quantisation=quantisation, learning_rate=1e-3, epochs=15)
+        config = PaperMemory(quantisation=quantisation, learning_rate=1e-3, epochs=15)
         module = fit(images, config, seed=1)
         quality[quantisation] = psnr(complete(module.completion, module.encode(images)), images)
-    start = fit(images, MemoryConfig(recipe="paper", learning_rate=1e-9, epochs=1), seed=1)
+    start = fit(images, PaperMemory(learning_rate=1e-9, epochs=1), seed=1)
     untrained = psnr(complete(start.completion, start.encode(images)), images)
     assert quality["mixed"] > untrained + 3
     assert quality["mixed"] > quality["noise"]
@@ -92,7 +92,7 @@ def test_a_larger_lambda_gives_smaller_cues():
     images = blobs(200)
     bits = []
     for weight in (1e-5, 1e-1):
-        config = MemoryConfig(recipe="paper", quantisation="mixed", lambda_=weight, epochs=15, learning_rate=1e-3)
+        config = PaperMemory(quantisation="mixed", lambda_=weight, epochs=15, learning_rate=1e-3)
         cues = fit(images, config, seed=1).encode(images)
         bits.append(np.abs(cues).astype(float).mean())
     assert bits[1] < bits[0]
@@ -100,7 +100,7 @@ def test_a_larger_lambda_gives_smaller_cues():
 
 def test_the_same_seed_gives_the_same_cues_and_another_seed_others():
     images = blobs(40)
-    config = MemoryConfig(recipe="paper", epochs=2, learning_rate=1e-3)
+    config = PaperMemory(epochs=2, learning_rate=1e-3)
     first, second, other = (fit(images, config, seed) for seed in (3, 3, 4))
     assert np.array_equal(first.encode(images), second.encode(images))
     weights = [m.separation.state_dict()["convolutions.0.weight"] for m in (first, second, other)]
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_cues_and_another_seed_others():
 
 def test_grey_scans_keep_one_channel_and_come_back_with_three_equal_ones():
     images = blobs(50, grey=True)
-    module = fit(images, MemoryConfig(components=20, epochs=2), seed=1)
+    module = fit(images, LinearMemory(components=20, epochs=2), seed=1)
     recalled = complete(module.completion, module.encode(images))
     assert module.completion.shape.channels == 1
     assert (recalled[..., :1] == recalled).all()
@@ -118,14 +118,14 @@ def test_grey_scans_keep_one_channel_and_come_back_with_three_equal_ones():
 
 
 def test_one_scan_is_enough_and_none_is_refused():
-    module = fit(blobs(1), MemoryConfig(epochs=1), seed=1)
+    module = fit(blobs(1), LinearMemory(epochs=1), seed=1)
     assert module.encode(blobs(1)).shape[0] == 1
     with pytest.raises(ValueError, match="at least one scan"):
-        fit(blobs(0), MemoryConfig(), seed=1)
+        fit(blobs(0), LinearMemory(), seed=1)
 
 
 def test_training_stops_when_nothing_improves():
-    module = fit(blobs(30), MemoryConfig(recipe="paper", epochs=50, learning_rate=1e-12, patience=3), seed=1)
+    module = fit(blobs(30), PaperMemory(epochs=50, learning_rate=1e-12, patience=3), seed=1)
     assert module.epochs < 50
 
 

@@ -9,7 +9,7 @@ from braincl_med.memory.metric import Metric
 from braincl_med.memory.module import complete, fit
 from braincl_med.memory.networks import MemoryShape
 from braincl_med.memory.symmetry import SYMMETRIES, from_spectrum, places, spectrum
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory
 from tests.memory.test_module import psnr
 
 BLOCK = (3, 8, 8)
@@ -85,9 +85,9 @@ def test_components_agree_with_those_of_all_mirror_images(symmetry):
 
 def test_scans_without_direction_are_kept_in_fewer_bytes_and_unseen_ones_come_back_better(monkeypatch):
     images, unseen = streaks(400), streaks(200, seed=1)
-    mirrored = fit(images, MemoryConfig(step=0.2), seed=1)
+    mirrored = fit(images, LinearMemory(step=0.2), seed=1)
     monkeypatch.setattr(module, "SYMMETRIES", (1,))
-    plain = fit(images, MemoryConfig(step=0.2), seed=1)
+    plain = fit(images, LinearMemory(step=0.2), seed=1)
     assert (mirrored.completion.shape.symmetry, plain.completion.shape.symmetry) == (6, 1)
     cues = [m.encode(images) for m in (mirrored, plain)]
     bytes_kept = [
@@ -104,4 +104,4 @@ def test_scans_with_a_left_and_a_right_have_no_symmetry():
     images = streaks(400)
     images[:, 8:] = images[:, 8:] // 4 + images[:, :8] // 3
     images[:, :, 8:] = images[:, :, 8:] // 5 + images[:, :, :8] // 2
-    assert fit(images, MemoryConfig(step=0.2), seed=1).completion.shape.symmetry == 1
+    assert fit(images, LinearMemory(step=0.2), seed=1).completion.shape.symmetry == 1

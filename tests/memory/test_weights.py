@@ -12,7 +12,7 @@ from braincl_med.memory.rounding import round_all
 from braincl_med.memory.symmetry import spectrum
 from braincl_med.memory.training import as_tensor
 from braincl_med.memory.weights import CodedTensor, pack, round_weights, sensitivities, unpack
-from braincl_med.settings.config import MemoryConfig
+from braincl_med.settings.memory import LinearMemory, PaperMemory
 from tests.memory.test_module import blobs, edged, psnr
 
 SHAPE = MemoryShape(3, 16, 16, 10, 0, 4, linear=True, refining_channels=4)
@@ -112,7 +112,7 @@ def test_a_row_that_the_recalls_depend_on_less_is_rounded_more_coarsely():
 def test_rounding_costs_a_twelfth_of_the_square_of_the_step_a_weight():
     """The law that sets the steps, on the linear path, where it is exact on average."""
     images = edged(300)
-    exact = fit(images, MemoryConfig(components=48, step=0.3, weight_step=1e-4), seed=1)
+    exact = fit(images, LinearMemory(components=48, step=0.3, weight_step=1e-4), seed=1)
     cues = torch.from_numpy(exact.encode(images).astype(np.float32))
     worth = sensitivities(exact.completion, cues[:64], len(images), seed=0)
     rounded, coded = unpack(
@@ -138,7 +138,7 @@ def recall_loss(completion, stored, separation, images):
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_the_papers_network_takes_a_sixth_of_its_bytes_for_a_tenth_of_a_decibel(preset):
     images = edged(200)
-    config = MemoryConfig(recipe="paper", preset=preset, quantisation="mixed", learning_rate=1e-3, epochs=4)
+    config = PaperMemory(preset=preset, quantisation="mixed", learning_rate=1e-3, epochs=4)
     config = config.model_copy(update={"weight_step": 1e-7})
     module = fit(images, config, seed=1)
     stored = pack(*round_all(module.separation, module.completion, images, None, seed=1))
@@ -149,8 +149,8 @@ def test_the_papers_network_takes_a_sixth_of_its_bytes_for_a_tenth_of_a_decibel(
 
 def test_the_linear_path_takes_a_sixth_of_its_bytes_for_a_tenth_of_a_decibel():
     images = edged(500)
-    exact = fit(images, MemoryConfig(components=64, weight_step=1e-4), seed=1)
-    rounded = fit(images, MemoryConfig(components=64, weight_step=0.05), seed=1)
+    exact = fit(images, LinearMemory(components=64, weight_step=1e-4), seed=1)
+    rounded = fit(images, LinearMemory(components=64, weight_step=0.05), seed=1)
     quality = [psnr(complete(m.completion, m.encode(images)), images) for m in (exact, rounded)]
     single = 4 * sum(p.numel() for p in exact.completion.parameters())
     assert len(rounded.stored) <= single / 6
@@ -175,6 +175,6 @@ def test_a_network_that_holds_more_is_refused():
 def test_smooth_scans_need_fewer_bytes_than_rough_ones():
     images = blobs(200)
     rough = np.random.default_rng(0).permuted(images.reshape(200, -1), axis=1).reshape(images.shape)
-    smooth, other = (fit(i, MemoryConfig(components=20), seed=1) for i in (images, rough))
+    smooth, other = (fit(i, LinearMemory(components=20), seed=1) for i in (images, rough))
     per_weight = [len(m.stored) / m.completion.shape.cue_channels for m in (smooth, other)]
     assert per_weight[0] < per_weight[1] / 2

@@ -7,11 +7,10 @@ from braincl_med.cortex.cortex import extract_features, predict, scans_to_tensor
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.methods.der import DER, balanced
-from braincl_med.methods.expanded import ExpandedCortex
+from braincl_med.methods.expanded import ExpandedCortex, trainable
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import CortexConfig, SleepConfig
-from braincl_med.streams.named import build_registry
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for
 
@@ -72,8 +71,8 @@ def test_training_and_calibration_change_the_newest_backbone_only():
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     newest = {name for name in after if name.startswith("added.0.")}
     assert changed == newest | {"classifier.weight", "classifier.bias"}
-    assert set(cortex.trainable()) == changed | {"auxiliary.weight", "auxiliary.bias"}
-    assert set(network(2).trainable()) == set(network(2).weights())
+    assert set(trainable(cortex.weights())) == changed | {"auxiliary.weight", "auxiliary.bias"}
+    assert set(trainable(network(2).weights())) == set(network(2).weights())
 
 
 def test_weights_rebuild_the_network_and_what_is_frozen_in_it():
@@ -87,9 +86,10 @@ def test_weights_rebuild_the_network_and_what_is_frozen_in_it():
     assert [backbone.training for backbone in again.backbones] == [False, False, True]
 
 
-def test_the_loss_adds_that_of_telling_new_classes_from_old_by_the_newest_features(tmp_path):
+def test_the_loss_adds_that_of_telling_new_classes_from_old_by_the_newest_features(tmp_path, monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.der.AUXILIARY_WEIGHT", 0.3)
     cortex = network(3, 5).eval()
-    hospital = hospital_with(tmp_path, {}, method="der", der_auxiliary_weight=0.3)
+    hospital = hospital_with(tmp_path, {}, method="der")
     scans = noise([0, 2, 3, 4, 4])
     batch, labels = scans_to_tensor(scans.images), torch.from_numpy(scans.labels)
     loss = DER.objective(hospital, order_for("train", 1, {}), cortex)(cortex, batch, labels).item()
@@ -125,23 +125,25 @@ def test_a_balanced_set_does_not_throw_new_scans_away_because_there_are_few_exem
     assert np.bincount(labels[balanced(labels, 2, least=50, seed=1)]).tolist() == [40, 40, 40, 40]
 
 
-def test_rebalancing_begins_the_classifier_anew_alike_at_all_hospitals_and_changes_nothing_else(tmp_path):
+def test_rebalancing_begins_the_classifier_anew_alike_at_all_hospitals_and_nothing_else(tmp_path, monkeypatch):
     weights = network(3, 5).weights()
     tasks = {0: noise([0, 1, 2] * 4), 1: noise([3] * 12 + [4] * 4, seed=1)}
 
-    def rebalanced(name, sent, task=1, **overrides):
+    def rebalanced(name, sent, task=1, epochs=1, rate=0.004, **overrides):
+        monkeypatch.setattr("braincl_med.methods.der.REBALANCE_EPOCHS", epochs)
+        monkeypatch.setattr("braincl_med.methods.der.REBALANCE_LEARNING_RATE", rate)
         hospital = hospital_with(tmp_path, tasks, name=name, method="der", exemplars_per_class=2, **overrides)
         hospital.answer(order_for("remember", 0, weights))
         return hospital.answer(order_for("rebalance", task, sent))
 
-    almost_still = {"der_rebalance_epochs": 1, "der_rebalance_learning_rate": 1e-9}
+    almost_still = {"rate": 1e-9}
     first, second = (rebalanced(name, weights, **almost_still) for name in ("site-0", "site-1"))
     assert first.examples == 5 * 12
     assert set(first.weights) == {"classifier.weight", "classifier.bias"}
     assert torch.allclose(first.weights["classifier.weight"], second.weights["classifier.weight"], atol=1e-6)
     assert not torch.allclose(first.weights["classifier.weight"], weights["classifier.weight"], atol=1e-2)
-    learned = rebalanced("site-0", weights, der_rebalance_epochs=20)
-    assert learned.loss < rebalanced("site-0", weights, der_rebalance_epochs=1).loss
+    learned = rebalanced("site-0", weights, epochs=20)
+    assert learned.loss < rebalanced("site-0", weights).loss
     counted = rebalanced("site-0", weights, federation_classifier_rows="by-class", **almost_still)
     assert counted.figures["classes"] == [12] * 5
     assert "classes" not in first.figures
@@ -152,14 +154,14 @@ def test_rebalancing_begins_the_classifier_anew_alike_at_all_hospitals_and_chang
     assert torch.equal(kept.weights["classifier.weight"], alone["classifier.weight"])
 
 
-def test_over_three_tasks_at_two_hospitals_old_backbones_stay_bit_by_bit(tmp_path):
+def test_over_three_tasks_at_two_hospitals_old_backbones_stay_bit_by_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.der.REBALANCE_EPOCHS", 2)
     config = tiny(
         tmp_path,
         method="der",
         exemplars_per_class=2,
         sleep_rounds=1,
         sleep_epochs=1,
-        der_rebalance_epochs=2,
         stream_train_per_class=6,
         stream_test_per_class=2,
     )
@@ -170,7 +172,7 @@ def test_over_three_tasks_at_two_hospitals_old_backbones_stay_bit_by_bit(tmp_pat
             evaluated.append(order.weights)
         return exchange(order)
 
-    Coordinator(config, build_registry(config.stream, config.seed), watching).run()
+    Coordinator(config, watching).run()
     first, second, third = evaluated
     assert same(of_backbone(first, 0), of_backbone(third, 0))
     assert same(of_backbone(second, 1), of_backbone(third, 1))

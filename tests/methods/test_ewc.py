@@ -112,8 +112,13 @@ def test_a_huge_strength_holds_important_weights_and_no_others():
     assert moved(bound, "body.0.weight") > 0.3 * moved(free, "body.0.weight")
 
 
+@pytest.fixture(autouse=True)
+def _few_samples(monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.ewc.FISHER_SAMPLES", 3)
+
+
 def remembering(folder, tasks, weights, **overrides):
-    hospital = hospital_with(folder, tasks, method="ewc", ewc_fisher_samples=3, **overrides)
+    hospital = hospital_with(folder, tasks, method="ewc", **overrides)
     for task in tasks:
         report = hospital.answer(order_for("remember", task, weights[task]))
         assert not report.failure
@@ -168,10 +173,9 @@ def test_a_hospital_without_scans_keeps_nothing_and_trains_without_a_penalty(tmp
     assert losses[0] == losses[1]
 
 
-def test_a_whole_experiment_keeps_importances_and_sends_none(tmp_path):
-    run_locally(
-        tiny(tmp_path, method="ewc", stream_train_per_class=4, sleep_epochs=1, sleep_rounds=1, ewc_fisher_samples=2)
-    )
+def test_a_whole_experiment_keeps_importances_and_sends_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.ewc.FISHER_SAMPLES", 2)
+    run_locally(tiny(tmp_path, method="ewc", stream_train_per_class=4, sleep_epochs=1, sleep_rounds=1))
     store = RunStore(tmp_path)
     assert store.experiment("tiny").status == "finished"
     steps = {(s.task, s.phase): s for s in store.steps("tiny")}

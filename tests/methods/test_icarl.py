@@ -12,10 +12,9 @@ from braincl_med.federation.aggregate import average
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.methods.exemplars import exemplars
-from braincl_med.methods.icarl import ICARL, PrototypeCortex, sigmoid_distillation
+from braincl_med.methods.icarl import ICARL, SIMILARITY_SCALE, PrototypeCortex, sigmoid_distillation
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import CortexConfig
-from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for, smooth
@@ -98,7 +97,7 @@ def test_predictions_are_those_of_the_nearest_centroid_of_unit_features(tmp_path
     assert answers.logits.argmax(1).tolist() == expected.tolist()
     # The logits are cosines times the scale: squared distances between unit vectors are 2 − 2 cos.
     distances = ((normalize(extract_features(cortex, unknown.images))[:, None] - oracle.centroids_[None]) ** 2).sum(2)
-    assert np.allclose(answers.logits / hospital.config.icarl.similarity_scale, 1 - distances / 2, atol=1e-4)
+    assert np.allclose(answers.logits / SIMILARITY_SCALE, 1 - distances / 2, atol=1e-4)
 
 
 def test_two_hospitals_together_have_the_prototypes_of_one_that_holds_the_exemplars_of_both(tmp_path):
@@ -163,7 +162,7 @@ def test_a_run_over_three_tasks_that_is_stopped_between_rounds_resumes_to_the_sa
             shutil.copytree(whole, stopped)
         return exchange(order)
 
-    Coordinator(config, build_registry(config.stream, config.seed), copying).run()
+    Coordinator(config, copying).run()
     confusions, storage, steps, kept = figures(whole)
     once = [("train", 0), ("train", 1), ("calibrate", 0), ("remember", 0), ("prototypes", 0), ("evaluate", 0)]
     assert [(s.phase, s.round) for s in steps] == once * 3

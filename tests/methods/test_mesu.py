@@ -8,19 +8,19 @@ from braincl_med.cortex.cortex import Cortex, predict, scans_to_tensor
 from braincl_med.evaluation.rejection import auroc, histogram
 from braincl_med.federation.local import local_hospitals, run_locally
 from braincl_med.methods.bayesian import BayesianCortex
-from braincl_med.methods.mesu import MESU, mutual_information, optimiser, updates
+from braincl_med.methods.mesu import INITIAL_DEVIATION, MESU, Metaplasticity, mutual_information, optimiser, updates
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import table
 from braincl_med.settings.config import CortexConfig, SleepConfig
-from braincl_med.settings.methods import MesuConfig
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for
 from tests.phases.test_wake import two_tints
 
 THEORY = {"mean_rate": 1.0, "deviation_rate": 0.5, "second_order": False, "step_ratio": 10.0}
 IMAGENET = CortexConfig(stem="imagenet")
+DEFAULT = Metaplasticity(1000.0, 10.0)
 
 
 class Regression:
@@ -45,7 +45,7 @@ class Regression:
 
 @pytest.mark.parametrize("form", [THEORY, {"mean_rate": 0.7, "deviation_rate": 2.0, "step_ratio": 0.05}])
 def test_an_unchanging_stream_leads_to_the_mean_field_posterior_of_the_horizons_samples(form):
-    config = MesuConfig(horizon=200, prior_deviation=0.5, **form)
+    config = Metaplasticity(horizon=200, prior_deviation=0.5, **form)
     problem = Regression(0.5, 200)
     mean, deviation = torch.zeros(3, dtype=torch.float64), torch.full((3,), 0.5, dtype=torch.float64)
     for _ in range(20000):
@@ -58,7 +58,7 @@ def test_an_unchanging_stream_leads_to_the_mean_field_posterior_of_the_horizons_
 
 
 def test_gradients_of_drawn_weights_lead_there_too():
-    config = MesuConfig(horizon=100, prior_deviation=0.5, **THEORY)
+    config = Metaplasticity(horizon=100, prior_deviation=0.5, **THEORY)
     problem, draw = Regression(0.5, 100), torch.Generator().manual_seed(3)
     mean, deviation = torch.zeros(3, dtype=torch.float64), torch.full((3,), 0.5, dtype=torch.float64)
     means, deviations = [], []
@@ -77,7 +77,7 @@ def test_gradients_of_drawn_weights_lead_there_too():
 def test_a_step_is_bayes_rule_for_one_weakly_informative_sample():
     mean, deviation = torch.tensor([0.3], dtype=torch.float64), torch.tensor([0.2], dtype=torch.float64)
     curvature, target, prior, horizon = 1e-3, 1.5, 0.7, 1e4
-    config = MesuConfig(horizon=horizon, prior_deviation=prior, **THEORY)
+    config = Metaplasticity(horizon=horizon, prior_deviation=prior, **THEORY)
     step, narrowing = updates(mean, deviation, curvature * (mean - target), curvature * deviation, config)
     # Exactly: q^(1 - 1/N) · prior^(1/N) · exp(-h/2 (w - target)²), a product of Gaussians.
     held = (1 - 1 / horizon) / deviation**2
@@ -90,18 +90,18 @@ def test_a_step_is_bayes_rule_for_one_weakly_informative_sample():
 def test_without_samples_weights_relax_to_the_prior_and_with_an_endless_horizon_they_stay():
     mean, deviation = torch.tensor([0.8, -0.8]), torch.tensor([0.05, 0.9])
     nothing = torch.zeros(2)
-    short = MesuConfig(horizon=50, prior_deviation=0.5, **THEORY)
+    short = Metaplasticity(horizon=50, prior_deviation=0.5, **THEORY)
     for _ in range(5000):
         step, widening = updates(mean, deviation, nothing, nothing, short)
         mean, deviation = mean + step, deviation + widening
     torch.testing.assert_close(deviation, torch.full((2,), 0.5), rtol=1e-3, atol=0)
     assert mean.abs().max() < 1e-3
-    endless = MesuConfig(horizon=float("inf"), **THEORY)
+    endless = Metaplasticity(horizon=float("inf"), **THEORY)
     assert not torch.stack(updates(torch.ones(2), torch.full((2,), 0.3), nothing, nothing, endless)).any()
 
 
 def test_curvature_narrows_a_weight_and_narrow_weights_hardly_move():
-    config = MesuConfig(horizon=float("inf"), **THEORY)
+    config = Metaplasticity(horizon=float("inf"), **THEORY)
     mean, deviation, slope = torch.zeros(2), torch.tensor([0.01, 0.1]), torch.ones(2)
     step, narrowing = updates(mean, deviation, slope, 4.0 * deviation, config)
     assert (narrowing < 0).all()
@@ -110,7 +110,7 @@ def test_curvature_narrows_a_weight_and_narrow_weights_hardly_move():
 
 @pytest.mark.parametrize("second_order", [False, True])
 def test_no_step_is_above_its_share_of_the_deviation(second_order):
-    config = MesuConfig(mean_rate=1e9, deviation_rate=1e9, step_ratio=0.02, second_order=second_order)
+    config = Metaplasticity(mean_rate=1e9, deviation_rate=1e9, step_ratio=0.02, second_order=second_order)
     deviation = torch.tensor([0.5, 0.001])
     for step in updates(torch.zeros(2), deviation, torch.tensor([5.0, -5.0]), torch.tensor([5.0, 5.0]), config):
         torch.testing.assert_close(step.abs(), 0.02 * deviation)
@@ -193,7 +193,7 @@ def test_widening_keeps_what_is_known_of_old_rows():
 
 def test_one_step_moves_normalisation_by_sgd_and_gaussian_weights_by_mesu():
     cortex = bayesian()
-    config, settings = MesuConfig(), SleepConfig(learning_rate=0.3, momentum=0, weight_decay=0)
+    config, settings = DEFAULT, SleepConfig(learning_rate=0.3, momentum=0, weight_decay=0)
     descent = optimiser(cortex, settings, config)
     cortex.train()
     cortex(scans_to_tensor(two_tints(count=4).images)).square().mean().backward()
@@ -210,19 +210,20 @@ def test_one_step_moves_normalisation_by_sgd_and_gaussian_weights_by_mesu():
 
 
 def test_it_learns_two_tints():
-    config, scans = MesuConfig(samples_training=1), two_tints()
+    config, scans = DEFAULT, two_tints()
     cortex = bayesian(classes=2)
     with torch.no_grad():
         for _, deviation in cortex.gaussian.values():
-            deviation.mul_(config.initial_deviation)
+            deviation.mul_(INITIAL_DEVIATION)
     settings = SleepConfig(rounds=1, epochs=3, batch_size=8, learning_rate=0.02)
     sleep(cortex, scans, settings, 0, 1, 0.0, optimiser_of=lambda _, schedule: optimiser(cortex, schedule, config))
     calibrate(cortex, scans, 40)
     assert (predict(cortex, scans.images).argmax(1) == scans.labels).mean() > 0.9
 
 
-def test_new_weights_begin_with_the_initial_deviation_in_the_first_round_only(tmp_path):
-    cautious = {"method": "mesu", "mesu_step_ratio": 1e-9, "sleep_epochs": 2, "mesu_samples_training": 1}
+def test_new_weights_begin_with_the_initial_deviation_in_the_first_round_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.mesu.DRAWS_TRAINING", 1)
+    cautious = {"method": "mesu", "mesu_mean_rate": 1e-30, "mesu_deviation_rate": 1e-30, "sleep_epochs": 2}
     hospital = hospital_with(tmp_path, {0: noise([0, 1, 2, 0]), 1: noise([3, 4, 3, 4])}, **cautious)
     first = MESU.grow({}, IMAGENET, 3)
     row = "deviation.classifier.weight"
@@ -233,7 +234,7 @@ def test_new_weights_begin_with_the_initial_deviation_in_the_first_round_only(tm
         assert report.weights.keys() == weights.keys()
         return report.weights
 
-    ratio = hospital.config.mesu.initial_deviation
+    ratio = INITIAL_DEVIATION
     once = trained(0, 0, first)
     torch.testing.assert_close(once[row], ratio * first[row])
     torch.testing.assert_close(trained(0, 1, once)[row], once[row])
@@ -260,7 +261,9 @@ def test_answers_are_mean_probabilities_and_certainty_falls_as_draws_disagree(tm
     np.testing.assert_allclose(sure.scores["energy"], logits.logsumexp(1), atol=1e-3)
 
 
-def test_a_whole_experiment_records_certainty_and_the_bytes_of_deviations(tmp_path):
+def test_a_whole_experiment_records_certainty_and_the_bytes_of_deviations(tmp_path, monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.mesu.DRAWS_TRAINING", 1)
+    monkeypatch.setattr("braincl_med.methods.mesu.DRAWS_INFERENCE", 2)
     run_locally(
         tiny(
             tmp_path,
@@ -269,8 +272,6 @@ def test_a_whole_experiment_records_certainty_and_the_bytes_of_deviations(tmp_pa
             stream_test_per_class=2,
             sleep_epochs=1,
             sleep_rounds=1,
-            mesu_samples_training=1,
-            mesu_samples_inference=2,
         )
     )
     store = RunStore(tmp_path)

@@ -13,12 +13,12 @@ from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.methods.dreams import Dreamer, Generator, learn_to_dream
 from braincl_med.methods.kept import Kept
-from braincl_med.methods.mygo import distillation, wake_new_rows
+from braincl_med.methods.mygo import distillation
 from braincl_med.phases.sleep import calibrate, sleep
+from braincl_med.phases.wake import wake
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import CortexConfig, SleepConfig, WakeConfig
 from braincl_med.settings.methods import MygoConfig
-from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for
@@ -27,7 +27,14 @@ from tests.phases.test_wake import two_tints
 
 IMAGENET = CortexConfig(stem="imagenet")
 FOR_DIGITS = SleepConfig(rounds=1, epochs=8, batch_size=32, learning_rate=0.01, crop_padding=0, flip=False)
-QUICK = MygoConfig(generator_steps=3, generator_batch_size=4, channels=4, hidden_units=16, noise=8)
+QUICK = MygoConfig(generator_steps=3)
+
+
+@pytest.fixture(autouse=True)
+def _small_generators(monkeypatch):
+    """Generators a quarter as wide, trained on few scans at a time."""
+    for name, value in {"TRAINING_BATCH": 4, "CHANNELS": 4, "HIDDEN_UNITS": 16, "NOISE": 8}.items():
+        monkeypatch.setattr(f"braincl_med.methods.dreams.{name}", value)
 
 
 def digits():
@@ -47,13 +54,14 @@ def learn_digits(tasks, config=None):
     for task, raw in enumerate(tasks):
         network.widen(2 * task + 2)
         if config is not None:
-            dreamers.append(Dreamer.of(learn_to_dream(raw, config, task).arrays(), config))
+            dreamers.append(Dreamer.of(learn_to_dream(raw, config, task).arrays(), config.generator))
         if config is None or task == 0:
             sleep(network, raw, FOR_DIGITS, 0, task, 0.0)
             continue
         dreams = [dreamer.dream(10 * task + number) for number, dreamer in enumerate(dreamers)]
         counterparts = Scans.join([raw, *dreams[:-1]])
-        wake_new_rows(network, counterparts, 2 * task, WakeConfig(batch_size=32, learning_rate=0.1), 10, task)
+        new, settings = range(2 * task, 2 * task + 2), WakeConfig(batch_size=32, learning_rate=0.1)
+        wake(network, counterparts, settings, new, 10, task, rivals=2 * task)
         teacher, samples = copy.deepcopy(network), Scans.join(dreams)
         new_rows(network.classifier, 2 * task)
         sleep(network, samples, FOR_DIGITS, 0, task, 0.0, distillation(teacher))
@@ -61,14 +69,16 @@ def learn_digits(tasks, config=None):
     return network
 
 
-def test_mygo_remembers_digits_that_finetuning_forgets():
+def test_mygo_remembers_digits_that_finetuning_forgets(monkeypatch):
+    for name, value in {"TRAINING_BATCH": 32, "CHANNELS": 8, "NOISE": 64, "LEARNING_RATE": 2e-3}.items():
+        monkeypatch.setattr(f"braincl_med.methods.dreams.{name}", value)
     train, test = digits()
     held_out = Scans.join(test)
 
     def accuracy(network):
         return (predict(network, held_out.images).argmax(1) == held_out.labels).mean()
 
-    config = MygoConfig(generator_steps=200, generator_batch_size=32, generator_learning_rate=2e-3, channels=8)
+    config = MygoConfig(generator_steps=200)
     assert accuracy(learn_digits(train)) < 0.25
     assert accuracy(learn_digits(train, config)) > 0.6
 
@@ -76,8 +86,7 @@ def test_mygo_remembers_digits_that_finetuning_forgets():
 @pytest.mark.parametrize("kind", ["convolutional", "mlp"])
 @pytest.mark.parametrize("size", [28, 64, 8])
 def test_generators_make_scans_of_any_size_within_range(kind, size):
-    config = QUICK.model_copy(update={"generator": kind})
-    made = Generator(size, 3, 2, config)(100 * torch.randn(5, 8), torch.tensor([0, 1, 1, 0, 1]))
+    made = Generator(size, 3, 2, kind)(100 * torch.randn(5, 8), torch.tensor([0, 1, 1, 0, 1]))
     assert made.shape == (5, 3, size, size)
     assert made.abs().max() <= 1
     assert made.std() > 0
@@ -94,11 +103,11 @@ def test_a_kept_generator_dreams_as_before_and_of_the_classes_it_has_seen(tmp_pa
     assert {a.dtype for name, a in arrays.items() if name.startswith("generator.")} == {np.dtype(np.float16)}
     weights = sum(p.numel() for p in dreamer.generator.parameters())
     assert 2 * weights < kept.sizes()["generator"] < 2 * weights + 4000
-    before, after = dreamer.dream(5), Dreamer.of(arrays, config).dream(5)
+    before, after = dreamer.dream(5), Dreamer.of(arrays, kind).dream(5)
     np.testing.assert_array_equal(before.labels, [4] * 5 + [7] * 3)
     np.testing.assert_array_equal(after.labels, before.labels)
     assert abs(after.images.astype(int) - before.images).max() <= 3
-    assert not np.array_equal(Dreamer.of(arrays, config).dream(6).images, after.images)
+    assert not np.array_equal(Dreamer.of(arrays, kind).dream(6).images, after.images)
 
 
 def test_grey_scans_are_dreamt_grey_and_colour_in_colour():
@@ -108,9 +117,10 @@ def test_grey_scans_are_dreamt_grey_and_colour_in_colour():
     assert grey.generator.shape == (1, 28, 28)
 
 
-def test_dreams_of_a_class_look_like_its_scans():
+def test_dreams_of_a_class_look_like_its_scans(monkeypatch):
+    monkeypatch.setattr("braincl_med.methods.dreams.TRAINING_BATCH", 16)
     scans = two_tints(labels=(3, 5))
-    config = QUICK.model_copy(update={"generator_steps": 60, "generator_batch_size": 16})
+    config = QUICK.model_copy(update={"generator_steps": 60})
     dreams = learn_to_dream(scans, config, seed=2).dream(0)
     red, blue = (dreams.images[dreams.labels == label].mean((0, 1, 2)) for label in (3, 5))
     assert red[0] > red[2] + 30
@@ -124,8 +134,9 @@ def test_waking_trains_new_rows_to_be_told_from_old_ones_and_changes_nothing_els
     sleep(network, train[0], FOR_DIGITS, 0, 0, 0.0)
     before = copy.deepcopy(network.state_dict())
     settings = WakeConfig(batch_size=32, learning_rate=0.1)
-    first = wake_new_rows(copy.deepcopy(network), Scans.join(train[:2]), 2, settings, 1, 0)
-    assert wake_new_rows(network, Scans.join(train[:2]), 2, settings, 20, 0) < first
+    new, scans = range(2, 4), Scans.join(train[:2])
+    first = wake(copy.deepcopy(network), scans, settings, new, 1, 0, rivals=2)
+    assert wake(network, scans, settings, new, 20, 0, rivals=2) < first
     after = network.state_dict()
     assert {n for n in before if not torch.equal(before[n], after[n])} == {"classifier.weight", "classifier.bias"}
     assert torch.equal(after["classifier.weight"][:2], before["classifier.weight"][:2])
@@ -149,7 +160,7 @@ def test_distillation_is_the_mean_squared_difference_of_logits_and_trains_the_st
 
 def test_the_teacher_is_the_network_of_the_first_round_and_gone_after_the_last(tmp_path):
     tasks = {0: noise([0, 1, 2, 0, 1]), 1: noise([3, 4, 3, 4])}
-    quick = {"mygo_generator_steps": 1, "mygo_generator_batch_size": 2, "sleep_epochs": 2}
+    quick = {"mygo_generator_steps": 1, "sleep_epochs": 2}
     hospital = hospital_with(tmp_path, tasks, method="mygo", **quick)
     torch.manual_seed(0)
     first, later = (Cortex(5, IMAGENET).weights() for _ in range(2))
@@ -162,7 +173,7 @@ def test_the_teacher_is_the_network_of_the_first_round_and_gone_after_the_last(t
     # A hospital that missed the first round has no teacher.
     for task in (0, 1):
         answered("dream", first, task)
-    assert answered("consolidate", later, number=1) == answered("remember", later)
+    assert answered("consolidate", later, number=1).examples == answered("remember", later).examples == 0
     before = answered("consolidate", first)
     kept = hospital.kept.load("teacher", 1)
     assert all(np.array_equal(kept[name], tensor) for name, tensor in first.items())
@@ -176,7 +187,7 @@ def test_the_teacher_is_the_network_of_the_first_round_and_gone_after_the_last(t
 
 def test_new_rows_of_the_student_begin_alike_at_all_hospitals_and_old_ones_as_they_were(tmp_path):
     tasks = {0: noise([0, 1, 2, 0, 1]), 1: noise([3, 4, 3, 4])}
-    still = {"mygo_learning_rate": 1e-12, "mygo_generator_steps": 1, "mygo_generator_batch_size": 2}
+    still = {"mygo_learning_rate": 1e-12, "mygo_generator_steps": 1}
     torch.manual_seed(0)
     weights = Cortex(5, IMAGENET).weights()
     rows = []
@@ -201,8 +212,6 @@ def test_a_run_over_three_tasks_that_is_stopped_between_rounds_resumes_to_the_sa
     small = {
         "method": "mygo",
         "mygo_generator_steps": 3,
-        "mygo_generator_batch_size": 4,
-        "mygo_channels": 4,
         "stream_train_per_class": 4,
         "stream_test_per_class": 2,
     }
@@ -216,7 +225,7 @@ def test_a_run_over_three_tasks_that_is_stopped_between_rounds_resumes_to_the_sa
             shutil.copytree(whole, stopped)
         return exchange(order)
 
-    Coordinator(config, build_registry(config.stream, config.seed), copying).run()
+    Coordinator(config, copying).run()
     confusions, storage, steps, kept = figures(whole)
     rounds = [("head", 0), ("consolidate", 0), ("consolidate", 1), ("calibrate", 0)]
     assert [(s.phase, s.round) for s in steps] == [("dream", 0), *rounds, ("remember", 0), ("evaluate", 0)] * 3

@@ -14,11 +14,11 @@ from braincl_med.federation.aggregate import average, objection
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.messages.order import Order, Report
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
 from braincl_med.methods import METHODS
 from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.store import RunStore
-from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 
@@ -130,7 +130,7 @@ def test_a_hospital_is_familiar_with_classes_that_only_others_hold(tmp_path: Pat
         asked.append(order)
         return list(exchange(order))
 
-    Coordinator(config, build_registry(config.stream, config.seed), watching).run()
+    Coordinator(config, watching).run()
     told = [order.phase for order in asked if any(name.startswith(MOMENTS) for name in order.weights)]
     assert told == ["evaluate", "evaluate"]
 

@@ -1,0 +1,126 @@
+"""Who answered to an order, and which of the answers can be used."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.figures import objection_to_figures
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.messages.update import objection
+from braincl_med.methods.base import Method
+from braincl_med.methods.phase import FIGURES, Phase
+from braincl_med.settings.config import FederationConfig
+
+log = logging.getLogger("braincl")
+
+Exchange = Callable[[Order], Sequence[Report]]
+"""Sends an order to every connected hospital and returns an answer for each, a failure for one that gave none."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one exchange.
+
+    Attributes:
+        usable: answers sorted by hospital.
+        missing: for every hospital without a usable answer the reason.
+        asked: how many hospitals the order was sent to.
+    """
+
+    usable: tuple[Report, ...]
+    missing: Mapping[str, str]
+    asked: int
+
+
+@dataclass
+class Hospitals:
+    """The hospitals of a run, as they turn out by their answers.
+
+    Attributes:
+        exchange: how orders reach them.
+        federation: how many there are, and how many must answer.
+        names: under which name each sender has answered; none may take another's.
+    """
+
+    exchange: Exchange
+    federation: FederationConfig
+    names: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, order: Order, phase: Phase, method: Method, known: Sequence[str]) -> Outcome:
+        """Send an order and judge the answers; whatever is wrong with one is that hospital's refusal.
+
+        Args:
+            order: of `phase`.
+            phase: says what an answer must hold.
+            method: of the experiment.
+            known: hospitals that have answered before.
+
+        Raises:
+            FederationError: fewer usable answers than the quorum.
+        """
+        answers = list(self.exchange(order))
+        impostors = self._impostors(answers)
+        usable: list[Report] = []
+        missing: dict[str, str] = {}
+        for answer in answers:
+            reason = answer.failure or impostors.get(id(answer)) or _objection(answer, order, phase, method)
+            if reason:
+                missing[self._called(answer)] = reason
+            else:
+                usable.append(answer)
+        missing |= self._silent(answers, known)
+        for name, reason in missing.items():
+            log.warning("%s: %s is missing: %s", order, name, reason)
+        if len(usable) < self.federation.least:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(missing.items()))
+            raise FederationError(
+                f"{order}: {len(usable)} of {self.federation.hospitals} hospitals gave a usable answer, "
+                f"the quorum is {self.federation.least} ({reasons})"
+            )
+        return Outcome(tuple(sorted(usable, key=lambda r: r.hospital)), missing, len(answers))
+
+    def _impostors(self, answers: Sequence[Report]) -> dict[int, str]:
+        """Reasons, by the answer's identity, against answers under a name that is another's or not clear whose.
+
+        A sender keeps the name of its first answer.
+        """
+        owners = {name: sender for sender, name in self.names.items()}
+        named = [a for a in answers if a.hospital]
+        reasons: dict[int, str] = {}
+        for answer in named:
+            name, own = answer.hospital, self.names.get(answer.sender)
+            if owners.get(name, answer.sender) != answer.sender or own not in (None, name):
+                reasons[id(answer)] = f"it answers as '{name}', which is not its name: give each hospital its own"
+        fresh = [a.hospital for a in named if id(a) not in reasons]
+        for answer in named:
+            if fresh.count(answer.hospital) > 1 and id(answer) not in reasons:
+                reasons[id(answer)] = (
+                    f"two hospitals answer as '{answer.hospital}': give each its own name or partition-id"
+                )
+        self.names |= {a.sender: a.hospital for a in named if a.sender and id(a) not in reasons}
+        return reasons
+
+    def _called(self, answer: Report) -> str:
+        """The name under which a refused answer is recorded: its sender's, where that is known."""
+        claimed = "" if answer.hospital in self.names.values() else answer.hospital
+        return self.names.get(answer.sender) or claimed or f"node-{answer.sender}"
+
+    def _silent(self, answers: Sequence[Report], known: Sequence[str]) -> dict[str, str]:
+        """Hospitals that were not asked, because they were not connected."""
+        heard = {self._called(answer) for answer in answers}
+        away = [name for name in known if name not in heard]
+        unnamed = self.federation.hospitals - len(answers) - len(away)
+        return {name: "not connected" for name in [*away, *(f"unnamed-{i + 1}" for i in range(max(0, unnamed)))]}
+
+
+def _objection(answer: Report, order: Order, phase: Phase, method: Method) -> str:
+    """Why an answer cannot be used; empty when it can."""
+    reason = None
+    if phase.answer.published and answer.examples:
+        reason = objection(answer.weights, phase.answer.tensors(method.trainable(order.weights)))
+    elif answer.weights:
+        reason = "it holds tensors, which were not asked for"
+    classes = order.registry.seen(order.task)
+    return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes) or ""

@@ -1,0 +1,29 @@
+"""Which tensors of an answer may enter an average."""
+
+import torch
+
+from braincl_med.cortex.cortex import Weights
+
+
+def objection(update: Weights, expected: Weights) -> str | None:
+    """Why an update cannot be used, or None when it can.
+
+    Args:
+        update: of one hospital.
+        expected: tensors of the names, shapes and types that it must have, no more and no fewer.
+    """
+    if not update:
+        return "the update is empty"
+    if lacking := sorted(expected.keys() - update.keys()):
+        return f"the update lacks '{lacking[0]}'"
+    for name, tensor in update.items():
+        if name not in expected:
+            return f"the update holds '{name[:80]}', which was not asked for"
+        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+            return (
+                f"'{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"expected {expected[name].dtype} {tuple(expected[name].shape)}"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return f"'{name}' holds numbers that are not finite"
+    return None

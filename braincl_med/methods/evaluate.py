@@ -1,0 +1,91 @@
+"""Evaluation at a hospital: raw test or validation scans counted by true and predicted class, and their scores.
+
+Counts and histograms leave the hospital, no score of a single scan.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from braincl_med.cortex.cortex import Cortex, Weights, apart, extract_features
+from braincl_med.cortex.familiarity import Familiarity
+from braincl_med.cortex.gaussians import MOMENTS, moments
+from braincl_med.evaluation.continual import Figures
+from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, histogram, scores_of
+from braincl_med.foundation.arrays import Images
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.base import Answers
+from braincl_med.methods.exemplars import exemplar_count
+from braincl_med.methods.phase import FIGURES, Need, Phase, Site
+
+Scores = Mapping[str, Figures]
+
+
+def _evaluate(site: Site, order: Order) -> Report:
+    """Count answers to all known scans, and score known and unknown ones; say what lies at rest."""
+    method, registry = site.method, order.registry
+    shared, told = apart(order.weights, MOMENTS)
+    cortex = method.network(shared, site.config.cortex)
+    seen = registry.seen(order.task)
+    confusion = np.zeros((seen, seen), np.int64)
+    groups: dict[str, list[Scores]] = {}
+    familiarity = _familiarity(site, order, cortex, told)
+    for task in range(len(registry.tasks)):
+        scans = site.evaluated(registry, task)
+        answers = _answered(site, cortex, familiarity, scans.images)
+        if task > order.task:
+            groups.setdefault(UNKNOWN[0], []).append(answers.scores)
+            continue
+        predicted = answers.logits.argmax(1)
+        np.add.at(confusion, (scans.labels, predicted), 1)
+        right = predicted == scans.labels
+        for group, members in zip(KNOWN, (right, ~right), strict=True):
+            scores = {kind: values[members] for kind, values in answers.scores.items()}
+            groups.setdefault(group, []).append(scores)
+    for images in site.unknown(registry):
+        groups.setdefault(UNKNOWN[1], []).append(_answered(site, cortex, familiarity, images).scores)
+    storage = {**site.vault.sizes(), **site.kept.sizes(), **method.extra_bytes(shared)}
+    storage["records"] += exemplar_count(site.kept)
+    figures = {"confusion": confusion.tolist(), "scores": _histograms(groups), "storage": storage}
+    return Report(site.name, examples=int(confusion.sum()), figures=figures)
+
+
+def _answered(site: Site, cortex: Cortex, familiarity: Familiarity | None, images: Images) -> Answers:
+    """Logits of scans and every score there is of them."""
+    answers = site.method.answer(cortex, images, site.config)
+    scores = {**scores_of(answers.logits), **answers.scores}
+    if familiarity is not None and answers.features is not None:
+        scores["familiarity"] = familiarity.scores(answers.features)
+    return Answers(answers.logits, scores)
+
+
+def _familiarity(site: Site, order: Order, cortex: Cortex, told: Weights) -> Familiarity | None:
+    """Where the features of all hospitals' samples lie; where no moments were told, of this one's.
+
+    None for a hospital without samples and for a method that has none of every class. The samples are those that
+    the method trains on, so BrainCL's are recalled.
+    """
+    if told:
+        return Familiarity.of(told)
+    if not site.method.facts.all_classes:
+        return None
+    samples = site.method.samples(site, order.registry, order.task)
+    if not len(samples):
+        return None
+    features, labels = extract_features(cortex, samples.images), torch.from_numpy(samples.labels)
+    return Familiarity.of(moments(features, labels, order.registry.seen(order.task)))
+
+
+def _histograms(groups: Mapping[str, list[Scores]]) -> dict[str, dict[str, list[int]]]:
+    """Counts over the bins of each kind of score, by group of scans."""
+    counts: dict[str, dict[str, list[int]]] = {}
+    for group, parts in groups.items():
+        for kind in parts[0]:
+            together = np.concatenate([part[kind] for part in parts])
+            counts.setdefault(kind, {})[group] = histogram(kind, together).tolist()
+    return counts
+
+
+EVALUATE = Phase("evaluate", _evaluate, FIGURES, Need.NETWORK_AND_MOMENTS)

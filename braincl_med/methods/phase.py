@@ -1,0 +1,136 @@
+"""A phase as a value: what runs it at a hospital, what it needs, what it answers, and what follows from that."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.gaussians import no_moments
+from braincl_med.foundation.arrays import Images
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.streams.tasks import Registry, Scans
+
+if TYPE_CHECKING:
+    from braincl_med.methods.base import Method
+    from braincl_med.methods.kept import Kept
+    from braincl_med.vault.vault import Vault
+
+
+class Site(Protocol):
+    """What a phase may ask of the hospital it runs at."""
+
+    @property
+    def config(self) -> ExperimentConfig:
+        """The experiment."""
+
+    @property
+    def method(self) -> "Method":
+        """The experiment's method."""
+
+    @property
+    def name(self) -> str:
+        """The hospital's name."""
+
+    @property
+    def share(self) -> int:
+        """The number of the hospital's share of a simulated stream."""
+
+    @property
+    def vault(self) -> "Vault":
+        """The hospital's memories of this experiment."""
+
+    @property
+    def kept(self) -> "Kept":
+        """What a method to compare with keeps beside them; BrainCL keeps nothing there."""
+
+    def raw(self, registry: Registry, task: int) -> Scans:
+        """The hospital's own raw training scans of a task; BrainCL asks for them in `encode` only."""
+
+    def evaluated(self, registry: Registry, task: int) -> Scans:
+        """The hospital's raw test or validation scans of a task."""
+
+    def unknown(self, registry: Registry) -> Sequence[Images]:
+        """Scans of data sets that no task learns; none where there are none and nobody asked for them.
+
+        Raises:
+            DataError: the configuration names some, and they cannot be read.
+        """
+
+    def recalled(self, task: int) -> Scans:
+        """The samples recalled from the vault's memory of a task."""
+
+    def seed(self, order: Order) -> int:
+        """The seed of all that is random in an order."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What hospitals answer to a phase.
+
+    Attributes:
+        name: in a word.
+        tensors: of the shared network that training may change and hospitals were sent, those that an answer holds,
+            no more and no fewer; an answer's must have their shapes and types.
+        published: whether it holds something learned from scans.
+        summed: whether hospitals' answers are joined by their weighted sum, but for integer buffers.
+    """
+
+    name: str
+    tensors: Callable[[Weights], Weights]
+    published: bool = True
+    summed: bool = True
+
+
+def named(*prefixes: str) -> Callable[[Weights], Weights]:
+    """The tensors whose names begin with one of `prefixes`."""
+    return lambda weights: {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
+
+
+def buffers(weights: Weights) -> Weights:
+    """The statistics of normalisation."""
+    return {n: t for n, t in weights.items() if "running_" in n or "num_batches_tracked" in n}
+
+
+NOTHING = Answer("nothing", lambda weights: {}, published=False, summed=False)
+FIGURES = Answer("figures", lambda weights: {}, published=False, summed=False)
+WEIGHTS = Answer("weights", dict)
+CLASSIFIER = Answer("classifier", named("classifier."))
+BUFFERS = Answer("buffers", buffers)
+FEATURE_MOMENTS = Answer("moments", no_moments)
+
+
+class Need(Enum):
+    """What a phase must be sent."""
+
+    NOTHING = "nothing"
+    NETWORK = "the shared network"
+    NETWORK_AND_MOMENTS = "the shared network, and the moments of all hospitals' features where they are known"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A kind of step.
+
+    Attributes:
+        name: in orders, records and seeds.
+        run: carries an order out at a hospital.
+        answer: what is answered.
+        need: what is sent.
+    """
+
+    name: str
+    run: Callable[[Site, Order], Report]
+    answer: Answer = NOTHING
+    need: Need = Need.NETWORK
+
+
+Schedule = tuple[tuple[Phase, int], ...]
+"""The steps of one task in order: a phase and its round."""
+
+
+def rounds(phase: Phase, count: int) -> Schedule:
+    """A phase for a number of rounds."""
+    return tuple((phase, number) for number in range(count))

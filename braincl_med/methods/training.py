@@ -1,0 +1,80 @@
+"""The phases that methods share: train the whole network, calibrate its statistics, solve its classifier."""
+
+import numpy as np
+import torch
+
+from braincl_med.cortex.cortex import Cortex, extract_features
+from braincl_med.cortex.gaussians import moments
+from braincl_med.foundation.progress import bar
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import Report
+from braincl_med.methods.phase import BUFFERS, FEATURE_MOMENTS, WEIGHTS, Answer, Phase, Schedule, Site, rounds
+from braincl_med.phases.objectives import objective_of
+from braincl_med.phases.sleep import calibrate, sleep
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.streams.tasks import Scans
+
+CALIBRATION_BATCH = 128
+FEWEST = 2
+"""Samples to train on: batch statistics of a single scan mean nothing, and torch refuses them."""
+
+
+def learned(site: Site, order: Order, cortex: Cortex, answer: Answer, samples: Scans, loss: float | None) -> Report:
+    """A report of training: the tensors of the answer, and samples by class where the server needs them."""
+    figures = {}
+    if site.config.federation.classifier_rows == "by-class" and site.method.facts.counts_classes:
+        figures["classes"] = np.bincount(samples.labels, minlength=order.registry.seen(order.task)).tolist()
+    weights = answer.tensors(site.method.trainable(cortex.weights()))
+    return Report(site.name, len(samples), loss, figures, weights)
+
+
+def train(site: Site, order: Order) -> Report:
+    """Train the whole network on this hospital's samples of all tasks that the method trains on."""
+    method, config = site.method, site.config.sleep
+    samples = method.samples(site, order.registry, order.task)
+    if len(samples) < FEWEST:
+        return Report(site.name)
+    cortex = method.network(order.weights, site.config.cortex)
+    objective = method.objective(site, order, cortex) or objective_of(config, samples.labels, cortex)
+    dithering = config.dithering if method.recalls else 0.0
+    progress = bar(f"{site.name} {order.phase}")
+    loss = sleep(cortex, samples, config, order.round, site.seed(order), dithering, objective, progress)
+    return learned(site, order, cortex, WEIGHTS, samples, loss)
+
+
+def _calibrate(site: Site, order: Order) -> Report:
+    """Take the shared network's normalisation statistics anew on the samples it was trained on."""
+    samples = site.method.samples(site, order.registry, order.task)
+    if len(samples) < FEWEST:
+        return Report(site.name)
+    samples = samples.take(np.random.default_rng(site.seed(order)).permutation(len(samples)))
+    cortex = site.method.network(order.weights, site.config.cortex)
+    calibrate(cortex, samples, CALIBRATION_BATCH)
+    return Report(site.name, len(samples), weights=BUFFERS.tensors(site.method.trainable(cortex.weights())))
+
+
+def _discriminate(site: Site, order: Order) -> Report:
+    """Tell the moments of the shared network's features over this hospital's samples of all tasks."""
+    samples = site.method.samples(site, order.registry, order.task)
+    if not len(samples):
+        return Report(site.name)
+    features = extract_features(site.method.network(order.weights, site.config.cortex), samples.images)
+    told = moments(features, torch.from_numpy(samples.labels), order.registry.seen(order.task))
+    return Report(site.name, len(samples), weights=told)
+
+
+TRAIN = Phase("train", train, WEIGHTS)
+CALIBRATE = Phase("calibrate", _calibrate, BUFFERS)
+DISCRIMINATE = Phase("discriminate", _discriminate, FEATURE_MOMENTS)
+SHARED = (CALIBRATE, DISCRIMINATE)
+
+
+def training_rounds(config: ExperimentConfig, phase: Phase) -> Schedule:
+    """The rounds of `phase`, which trains the whole network, and what must follow them.
+
+    Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged. A
+    classifier that is solved follows from the features of the network as it then is.
+    """
+    calibrated = ((CALIBRATE, 0),) if config.cortex.norm == "batch" else ()
+    solved = ((DISCRIMINATE, 0),) if config.sleep.classifier == "discriminant" else ()
+    return (*rounds(phase, config.sleep.rounds), *calibrated, *solved)

@@ -1,0 +1,132 @@
+"""Where data sets come from: one `Source` a kind, and the list in which a data set's source is looked up."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from braincl_med.foundation.arrays import Images, Labels, Positions, Split
+from braincl_med.settings.config import StreamConfig
+from braincl_med.streams import medmnist, phantom
+
+
+class Source(Protocol):
+    """A kind of data sets. Nothing is kept: each call reads what it needs anew.
+
+    Attributes:
+        synthetic: whether its scans are drawn and say nothing about medicine.
+        unknown: the data set that stands for unknown scans where the configuration names none.
+    """
+
+    synthetic: bool
+    unknown: str
+
+    def holds(self, dataset: str) -> bool:
+        """Whether a data set of this name is of this kind; whether there is one `class_names` says."""
+
+    def title(self, dataset: str) -> str:
+        """What stands before the names of its classes."""
+
+    def class_names(self, dataset: str) -> tuple[str, ...]:
+        """Its classes in the order of their labels.
+
+        Raises:
+            ConfigError: there is no such data set, or none that can be learned.
+        """
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, folder: Path | None) -> Labels:
+        """The labels (n,) of a split.
+
+        Args:
+            dataset: of this kind.
+            split: of it.
+            stream: size and what may be fetched.
+            folder: where this hospital's files lie; None means the source's own folder.
+
+        Raises:
+            DataError: the scans cannot be used; MissingScansError if they are not there.
+        """
+
+    def images(
+        self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, folder: Path | None
+    ) -> Images:
+        """The scans at `rows` of a split, in that order."""
+
+    def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
+        """These data sets in words, for logs, results and the dashboard."""
+
+
+class MedMnist:
+    """MedMNIST's files, and whatever name no other source holds: this one says that there is no such set."""
+
+    synthetic = False
+    unknown = "retinamnist"
+
+    def holds(self, dataset: str) -> bool:
+        """Every name that is left."""
+        return True
+
+    def title(self, dataset: str) -> str:
+        """`blood` of `bloodmnist`."""
+        return dataset.removesuffix("mnist")
+
+    def class_names(self, dataset: str) -> tuple[str, ...]:
+        """As MedMNIST describes them."""
+        return medmnist.class_names(dataset)
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, folder: Path | None) -> Labels:
+        """Read from the file, which is fetched first if that is needed and allowed."""
+        medmnist.ensure(dataset, stream.size, folder, stream.download, stream.allow_unofficial)
+        return medmnist.labels(dataset, split, stream.size, folder, stream.allow_unofficial)
+
+    def images(
+        self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, folder: Path | None
+    ) -> Images:
+        """Read from the file."""
+        return medmnist.load(dataset, split, stream.size, folder, stream.allow_unofficial, rows)[0]
+
+    def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
+        """With a word on whether the files are sure to be official."""
+        source = "MedMNIST-format files, official or not" if stream.allow_unofficial else "MedMNIST"
+        return f"{source} ({', '.join(datasets)})"
+
+
+class Phantom:
+    """Synthetic scans, drawn by formula."""
+
+    synthetic = True
+    unknown = "phantom-fundus"
+
+    def holds(self, dataset: str) -> bool:
+        """All names that begin like a phantom's, so that a misspelt one is not looked for among files."""
+        return dataset.startswith("phantom")
+
+    def title(self, dataset: str) -> str:
+        """`synthetic smear`, for example."""
+        return phantom.title(dataset)
+
+    def class_names(self, dataset: str) -> tuple[str, ...]:
+        """Of the modality."""
+        return phantom.class_names(dataset)
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, folder: Path | None) -> Labels:
+        """Class by class."""
+        return phantom.labels(dataset, split)
+
+    def images(
+        self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, folder: Path | None
+    ) -> Images:
+        """Drawn for the asking."""
+        return phantom.load(dataset, split, stream.size, rows)[0]
+
+    def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
+        """Loudly."""
+        return f"SYNTHETIC PHANTOM SCANS, NOT MEDICAL DATA ({', '.join(datasets)})"
+
+
+SOURCES: list[Source] = [Phantom(), MedMnist()]
+"""All sources; the first that holds a name has it."""
+
+
+def source_of(dataset: str) -> Source:
+    """The source of a data set."""
+    return next(source for source in SOURCES if source.holds(dataset))

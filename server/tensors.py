@@ -1,0 +1,39 @@
+"""Tensors of a hospital's answer, read without believing what it says of their sizes."""
+
+import io
+import math
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord
+
+from braincl_med.cortex.cortex import Weights
+from braincl_med.foundation.errors import FederationError
+
+MOST_TENSORS = 10_000
+LONGEST_NAME = 200
+
+
+def tensors_of(record: ArrayRecord) -> Weights:
+    """The tensors of a record, each a NumPy array file that holds as many bytes as its header promises.
+
+    Raises:
+        FederationError: one is none; nothing is allocated for it.
+    """
+    if len(record) > MOST_TENSORS:
+        raise FederationError(f"its answer holds {len(record):,} tensors, at most {MOST_TENSORS:,} are read")
+    tensors = {}
+    for name, array in record.items():
+        try:
+            file = io.BytesIO(array.data)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, fortran, kind = read[np.lib.format.read_magic(file)](file)
+            if kind.hasobject or math.prod(shape) * kind.itemsize != len(array.data) - file.tell():
+                raise ValueError("another size than its header promises")
+            values = np.frombuffer(array.data, kind, offset=file.tell())
+            tensors[name] = torch.from_numpy(values.reshape(shape, order="F" if fortran else "C").copy(order="C"))
+        except Exception as error:  # a crafted header makes NumPy's parser raise whatever it likes
+            raise FederationError(
+                f"its tensor '{name[:LONGEST_NAME]}' cannot be read ({type(error).__name__})"
+            ) from None
+    return tensors
