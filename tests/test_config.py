@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
     ("key", "value", "reason"),
     [
         ("sleep-epoch", 6, "unknown key 'sleep-epoch'"),
-        ("memory-lambda", 0, "'memory-lambda' is 0: input should be greater than 0"),
-        ("memory-lambda", -1.5, "'memory-lambda' is -1.5"),
+        ("memory-step", 0, "'memory-step' is 0: input should be greater than 0"),
+        ("memory-step", -1.5, "'memory-step' is -1.5"),
         ("federation-hospitals", 0, "'federation-hospitals' is 0"),
         ("stream-name", "medmnist99", "'medmnist40', 'medmnist12'"),
         ("sleep-epochs", "many", "'sleep-epochs' is 'many'"),
@@ -91,7 +91,7 @@ def test_overrides_win_and_empty_ones_do_not():
 
 def test_the_paper_recipe_is_the_papers_and_keys_beside_it_win():
     paper = load_experiment("{memory: {recipe: paper, preset: paper}}").memory
-    assert (paper.components, paper.down_samplings, paper.lambda_, paper.learning_rate) == (0, 4, 1e-2, 1e-4)
+    assert (paper.down_samplings, paper.lambda_, paper.learning_rate) == (4, 1e-2, 1e-4)
     assert (paper.epochs, paper.quantisation, paper.batch_size) == (100, "noise", 64)
     assert load_experiment("{memory: {recipe: paper, lambda: 0.1}}").memory.lambda_ == 0.1
 

@@ -110,10 +110,3 @@ def test_server_momentum_is_that_of_torch_on_the_averages_steps():
         assert network["running_mean"] == round_number
         assert network["steps"] == round_number
     assert set(velocity) == {"w"}
-
-
-def test_an_update_that_must_be_whole_may_lack_nothing():
-    part = {"w": torch.zeros(2, 2)}
-    assert objection(part, SHARED) is None
-    assert objection(part, SHARED, whole=True) == "the update lacks 'steps'"
-    assert objection(SHARED, SHARED, whole=True) is None

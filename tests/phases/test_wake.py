@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from braincl_med.cortex.cortex import Cortex, predict
-from braincl_med.phases.wake import rows_from_class_means, wake
+from braincl_med.phases.wake import wake
 from braincl_med.settings.config import CortexConfig, WakeConfig
 from braincl_med.streams.tasks import Scans
 
@@ -40,17 +40,6 @@ def test_new_rows_alone_learn_their_classes_and_leave_the_old_ones_as_they_are()
     assert torch.equal(after["classifier.weight"][:2], before["classifier.weight"][:2])
     assert torch.equal(after["classifier.bias"][:2], before["classifier.bias"][:2])
     assert (predict(cortex, scans.images)[:, 2:].argmax(1) + 2 == scans.labels).mean() > 0.95
-
-
-def test_rows_from_class_means_recognise_new_classes_before_any_training():
-    torch.manual_seed(0)
-    cortex = Cortex(4, CortexConfig(stem="3x3-stride2"))
-    old = cortex.classifier.weight[:2].clone()
-    scans = two_tints(labels=(2, 3))
-    rows_from_class_means(cortex, scans, range(2, 4))
-    assert torch.equal(cortex.classifier.weight[:2], old)
-    logits = predict(cortex, scans.images)[:, 2:]
-    assert (logits.argmax(1) + 2 == scans.labels).mean() > 0.9
 
 
 def test_the_same_seed_gives_the_same_classifier():
