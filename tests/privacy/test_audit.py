@@ -387,6 +387,7 @@ def test_the_command_records_writes_and_says_by_its_exit_status(site, tmp_path):
     assert store.last_audit().passed
     assert store.last_audit().report == json.loads(done.output)
     assert "passed" in (tmp_path / "report" / "audit.html").read_text()
+    assert [p.stat().st_mode & 0o040 for p in (tmp_path / "report").iterdir()] == [0o040] * 2, "it is for others"
 
     cue_of(site).unlink()
     done = call(app, ["audit", str(site / "trial")])
