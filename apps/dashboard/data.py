@@ -64,7 +64,9 @@ def record(name: str) -> Record:
     """One experiment."""
     store = RunStore(state_root())
     held = store.path.stat()
-    return _record(str(store.path.parent), name, (held.st_mtime_ns, held.st_size, held.st_ino))
+    # A run that was killed stops running without a word in the file.
+    status = store.experiment(name).status
+    return _record(str(store.path.parent), name, (held.st_mtime_ns, held.st_size, held.st_ino, status))
 
 
 def last_audit() -> Audit | None:
@@ -73,8 +75,8 @@ def last_audit() -> Audit | None:
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def _record(folder: str, name: str, stamp: tuple[int, ...]) -> Record:
-    """`stamp` is what tells one state of the file from the next."""
+def _record(folder: str, name: str, stamp: tuple[int | str, ...]) -> Record:
+    """`stamp` is what tells one state of the experiment from the next."""
     store = RunStore(Path(folder))
     summary = summarise(store, name)
     return Record(

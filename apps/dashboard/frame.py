@@ -13,7 +13,7 @@ from braincl_med.records.summary import Summary
 from braincl_med.records.table import size
 
 CARD_PIXELS = 204
-STATUS = {"running": "Running", "finished": "Finished", "failed": "Stopped"}
+STATUS = {"running": "Running", "finished": "Finished", "failed": "Failed", "stopped": "Stopped"}
 
 
 def begin(title: str, about: str) -> None:
@@ -140,7 +140,7 @@ def _announce(record: data.Record) -> None:
             icon=":material/science:",
         )
     done = f"{summary.evaluated} of {len(summary.tasks)} groups of diseases are learned and tested"
-    if summary.status == "failed":
+    if summary.status in ("failed", "stopped"):
         reason = plain(summary.message) or "No reason was recorded"
         st.error(
             f"**'{plain(summary.name)}' stopped before its end.** {reason}. {done}.",

@@ -16,7 +16,8 @@ from safetensors.torch import save as save_tensors
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import VaultError
-from braincl_med.foundation.files import canonical_json, sha256_of, write_whole
+from braincl_med.foundation.files import canonical_json, reading_error, sha256_of, write_whole
+from braincl_med.foundation.places import server_folder
 from braincl_med.streams.tasks import Registry
 
 NAME = "checkpoint.json"
@@ -62,20 +63,24 @@ class Checkpoint(BaseModel):
 
 def folder_of(state: Path, experiment: str) -> Path:
     """Where the server keeps an experiment's checkpoint."""
-    return state / "server" / experiment
+    return server_folder(state, experiment)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint in `folder`, or None when there is none.
 
     Raises:
-        VaultError: it is damaged.
+        VaultError: it is damaged, or this user may not read it.
     """
     path = folder / NAME
-    if not path.is_file():
-        return None
     try:
-        sealed = json.loads(path.read_bytes())
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+    except OSError as error:
+        raise reading_error(path, error) from error
+    try:
+        sealed = json.loads(content)
         if sha256_of(canonical_json(sealed["checkpoint"])) != sealed["sha256"]:
             raise VaultError(f"'{NAME}' was changed or damaged: its checksum does not match")
         return Checkpoint.model_validate(sealed["checkpoint"])
@@ -87,12 +92,15 @@ def load_weights(folder: Path, checkpoint: Checkpoint) -> Weights:
     """The shared network of a checkpoint.
 
     Raises:
-        VaultError: the file is missing or not the one that the checkpoint names.
+        VaultError: the file is missing, cannot be read, or is not the one that the checkpoint names.
     """
+    path = folder / checkpoint.weights
     try:
-        content = (folder / checkpoint.weights).read_bytes()
-    except OSError:
+        content = path.read_bytes()
+    except FileNotFoundError:
         raise VaultError(f"'{checkpoint.weights}' is missing beside '{NAME}'") from None
+    except OSError as error:
+        raise reading_error(path, error) from error
     if sha256_of(content) != checkpoint.sha256:
         raise VaultError(f"'{checkpoint.weights}' was changed or damaged: its checksum does not match")
     tensors: Weights = load_tensors(content)

@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,30 @@ from braincl_med.foundation.errors import BrainclError, LockedError, VaultError
 
 PARTIAL_SUFFIX = ".partial"
 LOCK_NAME = ".lock"
+LOCK_TRIES = 5
+LOCK_PAUSE_SECONDS = 0.02
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
     """Put `content` at `path` atomically: temporary file in the same folder, fsync, rename, fsync the folder.
 
     A reader sees the old file or the new one, never a part; a crash leaves at most a file
     ending in `.partial`, which the folder's owner may delete.
 
+    Args:
+        path: the file.
+        content: all of it.
+        shared: the file is meant for others, and its permissions follow the umask; otherwise it is its owner's alone.
+
     Raises:
         VaultError: the disk is full, or the folder cannot be written.
     """
-    partial: str | None = None
+    partial: Path | None = None
     try:
         make_folder(path.parent)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent)
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if shared else 0o600)
+        partial = new
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -54,6 +64,13 @@ def storage_error(path: Path, size: int, error: OSError) -> BrainclError:
     return VaultError(f"'{path.name}' cannot be written: {os.strerror(error.errno or 0).lower()}")
 
 
+def reading_error(path: Path, error: OSError) -> BrainclError:
+    """Turn an operating system's refusal to let a file be read into a sentence without its folder."""
+    return VaultError(
+        f"'{path.name}' cannot be read: {os.strerror(error.errno or 0).lower()}; give this user access to it"
+    )
+
+
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold the lock of `folder`, made if missing; the system releases it when the process ends, however it ends.
@@ -68,16 +85,42 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise storage_error(folder / LOCK_NAME, 0, error) from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _taken(handle):
             holder = os.read(handle, 100).decode(errors="replace") or "another process"
-            raise LockedError(f"{what} is being written by {holder}: wait until it has finished") from None
+            raise LockedError(f"{what} is being written by {holder}: wait until it has finished")
         # On a full disk the lock still holds, only its holder's name cannot be told.
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
         yield
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    """Take the lock; whoever only looks whether it is held holds it for an instant, so one refusal says nothing."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+    return False
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether somebody holds the lock of `folder`; also true where this user may not find out."""
+    try:
+        handle = os.open(folder / LOCK_NAME, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
     finally:
         os.close(handle)
 

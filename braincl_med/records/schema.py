@@ -32,7 +32,9 @@ CREATE TABLE IF NOT EXISTS audit (
   number INTEGER PRIMARY KEY AUTOINCREMENT, made TEXT NOT NULL, passed INTEGER NOT NULL, report TEXT NOT NULL);
 """
 
-Status = Literal["running", "finished", "failed"]
+Status = Literal["running", "finished", "failed", "stopped"]
+"""How an experiment stands. `stopped` is never stored: it is what `running` means once nobody writes any more."""
+STOPPED = "its run was interrupted or killed: `braincl run` with --resume continues it"
 
 
 @dataclass(frozen=True)

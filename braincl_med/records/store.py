@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from braincl_med.foundation.errors import RecordsError
-from braincl_med.foundation.files import storage_error
-from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION, Audit, Experiment, Status, Step
+from braincl_med.foundation.files import is_locked, reading_error, storage_error
+from braincl_med.foundation.places import server_folder
+from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION, STOPPED, Audit, Experiment, Status, Step
 from braincl_med.streams.tasks import Registry
 
 STORE_NAME = "runs.sqlite"
@@ -48,7 +50,11 @@ class RunStore:
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / STORE_NAME
-        if not create and not self.path.is_file():
+        try:
+            missing = not create and not self.path.is_file()
+        except OSError as error:
+            raise reading_error(self.path, error) from error
+        if missing:
             raise RecordsError(f"no run store '{STORE_NAME}' below the state root: run an experiment first")
         if create:
             try:
@@ -126,6 +132,12 @@ class RunStore:
                 "UPDATE experiment SET status=?, message=?, updated=? WHERE name=?",
                 (status, message, now(), name),
             )
+
+    def change_registry(self, name: str, registry: Registry) -> None:
+        """Give an experiment other tasks to learn, and drop what is recorded of tasks beyond these."""
+        with self._connection() as db:
+            db.execute("UPDATE experiment SET registry=? WHERE name=?", (registry.model_dump_json(), name))
+            db.execute("DELETE FROM step WHERE experiment=? AND task>=?", (name, len(registry.tasks)))
 
     def forget(self, name: str) -> None:
         """Remove all that is recorded of an experiment, before it starts afresh."""
@@ -209,12 +221,21 @@ class RunStore:
             return [row[0] for row in db.execute("SELECT name FROM experiment ORDER BY updated DESC, name")]
 
     def experiment(self, name: str) -> Experiment:
-        """One experiment.
+        """One experiment; one that is recorded as running while nobody holds its lock has stopped.
 
         Raises:
             RecordsError: the store has none of that name, and the message lists those it has; or what it holds of it
                 is not of this program's version.
         """
+        found = self._recorded(name)
+        if found.status != "running" or is_locked(server_folder(self.path.parent, name)):
+            return found
+        # It may have ended between the two looks, and then it says so itself.
+        found = self._recorded(name)
+        return replace(found, status="stopped", message=STOPPED) if found.status == "running" else found
+
+    def _recorded(self, name: str) -> Experiment:
+        """One experiment as it was last recorded."""
         with self._connection() as db:
             row = db.execute("SELECT * FROM experiment WHERE name=?", (name,)).fetchone()
         if row is None:

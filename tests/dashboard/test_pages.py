@@ -10,6 +10,8 @@ from streamlit.testing.v1 import AppTest
 from apps.dashboard.frame import plain
 from apps.dashboard.launch import command
 from braincl_med.evaluation.rejection import EDGES
+from braincl_med.foundation.files import locked
+from braincl_med.foundation.places import server_folder
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, size
@@ -77,11 +79,24 @@ def test_an_empty_store(open_page: OpenPage, tmp_path: Path) -> None:
 
 def test_an_experiment_that_has_only_begun(open_page: OpenPage, tmp_path: Path) -> None:
     begin(RunStore(tmp_path, create=True), "new", data=REAL)
-    for page in FIGURES:
-        app = open_page(page)
-        assert not app.exception, page
-        assert "'new' is running" in words(app)
-        assert "Synthetic" not in words(app)
+    with locked(server_folder(tmp_path, "new"), "it"):
+        for page in FIGURES:
+            app = open_page(page)
+            assert not app.exception, page
+            assert "'new' is running" in words(app)
+            assert "Synthetic" not in words(app)
+
+
+def test_a_killed_experiment_is_shown_as_stopped_though_its_file_says_nothing(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    begin(RunStore(tmp_path, create=True), "new", data=REAL)
+    with locked(server_folder(tmp_path, "new"), "it"):
+        assert "**Status:** Running" in words(open_page("overview"))
+    app = open_page("overview")
+    assert "**Status:** Stopped" in words(app)
+    assert "'new' stopped before its end" in words(app)
+    assert "resume" in words(app)
 
 
 def test_an_experiment_in_its_second_task(open_page: OpenPage, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """A phantom experiment that learns in seconds, for tests of the whole way."""
 
+from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
+from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
+from braincl_med.streams.named import build_registry
 
 TINY = """
 name: tiny
@@ -18,3 +21,14 @@ sleep: {rounds: 2, epochs: 2, batch-size: 16, learning-rate: 0.02}
 def tiny(state, **overrides) -> ExperimentConfig:
     keys = {key.replace("_", "-"): value for key, value in overrides.items()}
     return load_experiment(TINY, {"state-root": str(state), **keys})
+
+
+def as_if_learned(config: ExperimentConfig) -> ExperimentConfig:
+    """Leave what a server keeps once it has learned all tasks of `config`, without learning any."""
+    settings, registry = config.as_result_settings(), build_registry(config.stream, config.seed)
+    done = Checkpoint(experiment=config.name, settings=settings, registry=registry, task=len(registry.tasks))
+    save_checkpoint(folder_of(config.state_folder, config.name), done)
+    store = RunStore(config.state_folder, create=True)
+    store.begin(settings, registry, {}, "phantoms")
+    store.end(config.name, "finished")
+    return config

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.foundation.errors import ConfigError, DataError, VaultError
+from braincl_med.foundation.errors import ConfigError, DataError, RecordsError, VaultError
 from braincl_med.foundation.files import canonical_json, locked, sha256_of
 from braincl_med.memory.weights import pack, unpack
 from braincl_med.privacy.audit import (
@@ -387,6 +387,7 @@ def test_the_command_records_writes_and_says_by_its_exit_status(site, tmp_path):
     assert store.last_audit().passed
     assert store.last_audit().report == json.loads(done.output)
     assert "passed" in (tmp_path / "report" / "audit.html").read_text()
+    assert [p.stat().st_mode & 0o040 for p in (tmp_path / "report").iterdir()] == [0o040] * 2, "it is for others"
 
     cue_of(site).unlink()
     done = call(app, ["audit", str(site / "trial")])
@@ -399,6 +400,29 @@ def test_the_command_records_writes_and_says_by_its_exit_status(site, tmp_path):
     assert not other.last_audit().passed
     refused = call(app, ["audit", str(site), "--out", str(site / "report")])
     assert isinstance(refused.exception, ConfigError)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_an_audit_that_cannot_be_recorded_is_printed_and_says_so_by_its_exit_status(
+    site, tmp_path, monkeypatch, sound
+):
+    from typer.testing import CliRunner
+
+    from apps.cli.main import app
+
+    RunStore(tmp_path, create=True)
+    if not sound:
+        cue_of(site).unlink()
+
+    def read_only(self, passed, report):
+        raise RecordsError("'runs.sqlite' cannot be used: attempt to write a readonly database")
+
+    monkeypatch.setattr(RunStore, "record_audit", read_only)
+    done = CliRunner().invoke(app, ["audit", str(site), "--json"])
+    assert done.exit_code == (3 if sound else 1)
+    assert [vault["passed"] for vault in json.loads(done.stdout)["vaults"]] == [sound]
+    assert done.stderr.count("\n") == 1
+    assert "could not be kept: 'runs.sqlite' cannot be used" in done.stderr
 
 
 def test_a_missing_folder_is_one_sentence_on_standard_error(tmp_path):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from braincl_med.foundation.errors import RecordsError
+from braincl_med.foundation.files import locked
+from braincl_med.foundation.places import server_folder
 from braincl_med.records.schema import SCHEMA_VERSION, Step
 from braincl_med.records.store import STORE_NAME, RunStore
 from tests.records.example_store import AUDIT, HOSPITALS, REAL, REGISTRY, begin, build_example, settings
@@ -39,7 +41,33 @@ def test_an_experiment_comes_back_as_it_was_begun(store: RunStore) -> None:
     assert found.config == settings("memories", "braincl")
     assert found.registry == REGISTRY
     assert found.versions == {"python": "3.11.9", "torch": "2.11.0"}
-    assert (found.status, found.message) == ("running", "")
+
+
+@pytest.mark.parametrize("before", ["killed", "no lock at all"])
+def test_a_run_is_running_only_while_somebody_holds_its_lock(tmp_path: Path, store: RunStore, before: str) -> None:
+    begin(store, "memories")
+    with locked(server_folder(tmp_path, "memories"), "it"):
+        assert (store.experiment("memories").status, store.experiment("memories").message) == ("running", "")
+    if before == "no lock at all":
+        (server_folder(tmp_path, "memories") / ".lock").unlink()
+    found = store.experiment("memories")
+    assert found.status == "stopped"
+    assert "--resume" in found.message
+    with sqlite3.connect(store.path) as db:
+        assert db.execute("SELECT status FROM experiment").fetchone() == ("running",), "nothing is stored of it"
+
+
+def test_a_run_that_ends_between_two_looks_says_how_it_ended(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(store, "memories")
+
+    def ending(_: Path) -> bool:
+        store.end("memories", "finished")
+        return False
+
+    monkeypatch.setattr("braincl_med.records.store.is_locked", ending)
+    assert (store.experiment("memories").status, store.experiment("memories").message) == ("finished", "")
 
 
 def test_the_end_is_recorded_and_a_new_beginning_takes_it_back(store: RunStore) -> None:
@@ -49,8 +77,17 @@ def test_the_end_is_recorded_and_a_new_beginning_takes_it_back(store: RunStore) 
     assert store.experiment("memories").status == "failed"
     assert store.experiment("memories").message == "only 1 of 3 hospitals answered"
     begin(store, "memories")
-    assert (store.experiment("memories").status, store.experiment("memories").message) == ("running", "")
+    assert store.experiment("memories").status != "failed"
     assert store.experiment("memories").started == started
+
+
+def test_other_tasks_take_the_place_of_the_former(store: RunStore) -> None:
+    begin(store, "memories")
+    store.record_step("memories", step(task=1))
+    store.record_step("memories", step(task=2))
+    store.change_registry("memories", REGISTRY.model_copy(update={"tasks": REGISTRY.tasks[:2]}))
+    assert store.experiment("memories").registry.tasks == REGISTRY.tasks[:2]
+    assert [s.task for s in store.steps("memories")] == [1]
 
 
 def test_steps_come_back_in_order_and_a_repeated_one_replaces_the_former(store: RunStore) -> None:

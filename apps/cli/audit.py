@@ -1,0 +1,51 @@
+"""`braincl audit`: what a privacy officer runs over vaults."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from braincl_med.foundation.errors import BrainclError, ConfigError
+
+NOT_KEPT = 3
+"""Exit status of an audit that passed and was printed, but could not be written or recorded as asked."""
+
+
+def audit(
+    vaults: Annotated[list[Path], typer.Argument(help="Hospitals' vault folders, or folders of one experiment.")],
+    scans: Annotated[
+        Path | None, typer.Option("--scans", help="Raw scans to search for and compare, written by `braincl scans`.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    state: Annotated[Path | None, typer.Option("--state", help="State root that records the audit.")] = None,
+) -> None:
+    """Check that vaults hold sound memories and nothing else.
+
+    Exit status 1 when a check fails, 3 when the audit cannot be written or recorded.
+    """
+    from braincl_med.foundation.files import write_whole
+    from braincl_med.privacy.audit import audit as audit_vaults
+    from braincl_med.privacy.audit import passed, record
+    from braincl_med.privacy.fidelity import load_scans
+    from braincl_med.privacy.page import html, text
+    from braincl_med.records.store import now
+
+    if out is not None and any(out.resolve().is_relative_to(vault.resolve()) for vault in vaults):
+        raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")
+    report = audit_vaults(vaults, None if scans is None else load_scans(scans))
+    typer.echo(json.dumps(report, indent=2) if as_json else text(report))
+    kept = True
+    try:
+        if out is not None:
+            write_whole(out / "audit.json", json.dumps(report, indent=2).encode(), shared=True)
+            write_whole(out / "audit.html", html(report, now()).encode(), shared=True)
+        record(report, vaults, state)
+    except BrainclError as error:
+        typer.echo(f"braincl: the audit stands above but could not be kept: {error}", err=True)
+        kept = False
+    if not passed(report):
+        raise typer.Exit(1)
+    if not kept:
+        raise typer.Exit(NOT_KEPT)
