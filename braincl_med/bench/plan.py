@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment, packaged_configs
-from braincl_med.settings.section import Identifier, Section
+from braincl_med.settings.reading import find, read_file
+from braincl_med.settings.section import Identifier, Section, explain, kebab
 
 Overrides = dict[str, bool | int | float | str]
 
@@ -134,20 +134,11 @@ def load_bench(source: str) -> BenchConfig:
     Raises:
         ConfigError: there is no such file, or a key or value in it or in one of its cells is refused.
     """
-    path = Path(source).expanduser()
-    if not path.is_file():
-        path = packaged_configs() / "bench" / f"{source}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in (packaged_configs() / "bench").glob("*.yaml")))
-        raise ConfigError(f"no benchmark '{source}': give a YAML file or one of: {names}")
+    path = find(source, packaged_configs() / "bench", "benchmark")
     try:
-        bench = BenchConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{path.name}' is not YAML: {str(error).splitlines()[0]}") from None
+        bench = BenchConfig.model_validate(read_file(path))
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = "-".join(str(part) for part in problem["loc"])
-        raise ConfigError(f"'{path.name}': '{place}': {problem['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"'{path.name}': {explain(error, map(kebab, BenchConfig.model_fields))}") from None
     for cell in cells_of(bench):
         try:
             cell.experiment(Path("."), None if cell.rival is None else 1.0)
