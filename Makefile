@@ -44,6 +44,10 @@ lint: setup  ## ruff (lint and format) and mypy
 test: lint  ## lint, then the whole test suite
 	$(BIN)/pytest
 
+.PHONY: keys
+keys: setup  ## write the keys that Flower may override into pyproject.toml
+	$(BIN)/python -m braincl_med.settings.keys pyproject.toml
+
 .PHONY: clean
 clean:  ## delete the virtual environment and the demo's state
 	rm -rf $(VENV) $(STATE)

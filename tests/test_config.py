@@ -5,7 +5,15 @@ import pytest
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.settings.config import ExperimentConfig
-from braincl_med.settings.loading import changed_settings, flat_keys, load_experiment, packaged_configs
+from braincl_med.settings.keys import renewed
+from braincl_med.settings.loading import (
+    Change,
+    changed_settings,
+    differences,
+    flat_keys,
+    load_experiment,
+    packaged_configs,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +32,14 @@ ROOT = Path(__file__).resolve().parent.parent
         ("sleep-rounds", 100, "above sleep-epochs"),
         ("stream-sets", "bloodmnist", "belongs to stream-name 'medmnist'"),
         ("name", "No Capitals", "'name' is 'No Capitals'"),
+        ("sleep-epochs", True, "'sleep-epochs' is True: expected a number"),
+        ("memory-weight-step", False, "'memory-weight-step' is False: expected a number"),
+        ("stream-size", True, "'stream-size' is True"),
+        ("sleep-learning-rate", "inf", "'sleep-learning-rate' is 'inf': input should be a finite number"),
+        ("sleep-learning-rate", float("nan"), "'sleep-learning-rate' is nan: input should be a finite number"),
+        ("exemplars-bytes-per-scan", 1e999, "'exemplars-bytes-per-scan' is inf: input should be a finite number"),
+        ("sleep-flip", 1, "'sleep-flip' is 1: expected true or false"),
+        ("sleep-flip", "yes", "'sleep-flip' is 'yes': expected true or false"),
     ],
 )
 def test_what_is_wrong_is_refused_naming_key_value_and_what_is_allowed(key, value, reason):
@@ -89,6 +105,33 @@ def test_overrides_win_and_empty_ones_do_not():
     assert (config.sleep.epochs, config.sleep.rounds, config.seed) == (12, 3, 7)
 
 
+def test_overrides_may_be_texts():
+    texts = {
+        "sleep-epochs": "6",
+        "memory-lambda": "0.5",
+        "sleep-flip": "False",
+        "stream-size": "64",
+        "resume": "true",
+    }
+    config = load_experiment("{}", texts)
+    assert (config.sleep.epochs, config.memory.lambda_, config.sleep.flip) == (6, 0.5, False)
+    assert config.stream.size == 64
+
+
+def test_a_sentence_names_few_of_many_problems():
+    with pytest.raises(ConfigError, match=r"'k4' is 4: unknown key.*; and 5 more$"):
+        load_experiment("".join(f"k{n}: {n}\n" for n in range(10)))
+
+
+def test_differences_are_values_with_their_place():
+    former = ExperimentConfig(seed=2).as_result_settings()
+    former["sleep"] |= {"epochs": 6}
+    seed, epochs = differences(former, ExperimentConfig())
+    assert seed == Change(("seed",), 2, 1)
+    assert epochs == Change(("sleep", "epochs"), 6, 60)
+    assert changed_settings(former, ExperimentConfig()) == ["seed was 2, is 1", "sleep-epochs was 6, is 60"]
+
+
 def test_the_paper_recipe_is_the_papers_and_keys_beside_it_win():
     paper = load_experiment("{memory: {recipe: paper, preset: paper}}").memory
     assert (paper.down_samplings, paper.lambda_, paper.learning_rate) == (4, 1e-2, 1e-4)
@@ -104,7 +147,9 @@ def test_a_name_list_may_be_one_string():
 
 
 def test_flower_may_override_exactly_the_keys_that_the_models_have():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    text = (ROOT / "pyproject.toml").read_text()
+    assert renewed(text) == text, "`make keys` writes the block anew"
+    declared = tomllib.loads(text)["tool"]["flwr"]["app"]["config"]
     assert declared.pop("config") == "quick"
     assert set(declared) == set(flat_keys())
     assert set(declared.values()) == {""}, "defaults belong into config.py alone"

@@ -28,7 +28,7 @@ def audit(
     from braincl_med.foundation.files import write_whole
     from braincl_med.privacy.audit import audit as audit_vaults
     from braincl_med.privacy.audit import passed, record
-    from braincl_med.privacy.fidelity import load_scans
+    from braincl_med.privacy.given import load_scans
     from braincl_med.privacy.page import html, text
     from braincl_med.records.store import now
 

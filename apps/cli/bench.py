@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from apps.cli.options import StateOption, state_root, writable
-from braincl_med.foundation.errors import BrainclError, ConfigError
+from braincl_med.foundation.errors import BrainclError
 
 
 def bench(
@@ -31,24 +31,19 @@ def bench(
     import time
 
     from braincl_med.bench.cells import results_of, run_cells
-    from braincl_med.bench.plan import cells_of, load_bench
+    from braincl_med.bench.plan import cells_of, chosen, load_bench
     from braincl_med.bench.report import figure, markdown
     from braincl_med.foundation.devices import processes_at_a_time
     from braincl_med.foundation.files import write_whole
 
     plan = load_bench(config)
-    for what, asked, known in (("row", row, [r.name for r in plan.rows]), ("seed", seed, plan.seeds)):
-        if unknown := [one for one in asked or () if one not in known]:
-            raise ConfigError(f"no {what} '{unknown[0]}' in '{plan.name}', it has: {', '.join(map(str, known))}")
-    root, every = state_root(state), list(cells_of(plan))
-    wanted = [c for c in every if (not row or c.row.name in row) and (not seed or c.seed in seed)]
-    rivals = {c.rival.name: c.rival for c in wanted if c.rival is not None}
+    root, cells = state_root(state), chosen(plan, row or (), seed or ())
     failures: list[str] = []
     if not report:
         writable(root)
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         failures = run_cells(
-            list({**rivals, **{c.name: c for c in wanted}}.values()),
+            cells,
             root,
             workers or processes_at_a_time(),
             deadline,
@@ -57,7 +52,7 @@ def bench(
                 f"{r.kept_bytes:,} bytes, {r.summary.seconds:.0f} s"
             ),
         )
-    results = results_of(every, root)
+    results = results_of(list(cells_of(plan)), root)
     written = out / f"{plan.name}.md" if out is not None else None
     former = written.read_text(encoding="utf-8") if written is not None and written.is_file() else ""
     page = markdown(plan, results, f"braincl bench {config}", former)
@@ -70,4 +65,4 @@ def bench(
         except ImportError:
             typer.echo("no picture: it needs matplotlib, pip install matplotlib", err=True)
     if failures:
-        raise BrainclError(f"{len(failures)} of {len(every)} cells failed: {'; '.join(failures)}")
+        raise BrainclError(f"{len(failures)} of {len(cells)} cells failed: {'; '.join(failures)}")

@@ -99,7 +99,7 @@ def scans(
     state: StateOption = None,
 ) -> None:
     """Write a simulated hospital's raw training scans to a file, to audit its vault against them."""
-    from braincl_med.privacy.fidelity import export_scans
+    from braincl_med.privacy.given import export_scans
 
     written = export_scans(load(config, override, state), site, out)
     typer.echo(f"{len(written):,} raw scans written to '{out.name}': protect it, and delete it after the audit")

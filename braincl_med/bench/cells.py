@@ -1,5 +1,6 @@
 """Running cells, each in a process of its own: its peak memory is its own, and it can be stopped and resumed."""
 
+import contextlib
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from braincl_med.foundation.files import write_whole
 from braincl_med.foundation.processes import end_with_parent
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
-from braincl_med.settings.loading import changed_settings, load_experiment
+from braincl_med.settings.loading import differences, load_experiment
 
 log = logging.getLogger("braincl")
 POLL_SECONDS = 0.5
@@ -54,42 +55,44 @@ class Result:
 
 
 def results_of(cells: Sequence[Cell], state: Path) -> list[Result]:
-    """The finished ones of `cells`, in their order.
+    """The finished ones of `cells` whose figures can be used, in their order; the others are warned of by name."""
+    found = [_look(cell, state) for cell in cells]
+    for cell, one in zip(cells, found, strict=True):
+        if isinstance(one, str):
+            log.warning("%s: %s", cell.name, one)
+    return [one for one in found if isinstance(one, Result)]
 
-    Raises:
-        ConfigError: one was run with other settings than it has now, or with the bytes of a rival that has since kept
-            others, so its figures are not those of the table.
-    """
-    found = []
-    for cell in cells:
-        try:
-            peak = json.loads(_peak_file(cell, state).read_bytes())["peak-bytes"]
-            store = RunStore(state)
-            former = store.experiment(cell.name).config
-            summary = summarise(store, cell.name)
-            encoded = sum(step.examples for step in store.steps(cell.name) if step.phase == "encode")
-        except (FileNotFoundError, BrainclError):
-            continue
-        budget = former.get("exemplars", {}).get("bytes-per-scan") if cell.rival else None
-        for rival in results_of([cell.rival], state) if cell.rival else ():
-            if rival.bytes_per_scan != budget:
-                raise ConfigError(
-                    f"'{cell.name}' was run with {budget} bytes a scan, but '{rival.cell.name}' keeps "
-                    f"{rival.bytes_per_scan}; give another folder with --state"
-                )
-        if changed := changed_settings(former, cell.experiment(state, budget)):
-            raise ConfigError(
-                f"'{cell.name}' was run with other settings: {'; '.join(changed)}; give another folder with --state"
-            )
-        if summary.status == "finished":
-            found.append(Result(cell, summary, peak, encoded))
-    return found
+
+def _look(cell: Cell, state: Path) -> Result | str | None:
+    """The result of a cell; None when it is not finished, a sentence when its figures are not those of the table."""
+    try:
+        peak = int(json.loads(_peak_file(cell, state).read_bytes())["peak-bytes"])
+        store = RunStore(state)
+        former = store.experiment(cell.name).config
+        summary = summarise(store, cell.name)
+        encoded = sum(step.examples for step in store.steps(cell.name) if step.phase == "encode")
+    except (OSError, ValueError, KeyError, TypeError, BrainclError):
+        return None
+    budget = former.get("exemplars", {}).get("bytes-per-scan") if cell.rival else None
+    rival = _look(cell.rival, state) if cell.rival else None
+    if isinstance(rival, Result) and rival.bytes_per_scan != budget:
+        return (
+            f"was run with {budget} bytes a scan, but '{rival.cell.name}' keeps {rival.bytes_per_scan}; "
+            "give another folder with --state"
+        )
+    try:
+        changed = differences(former, cell.experiment(state, budget))
+    except ConfigError as error:
+        return f"{error}; give another folder with --state"
+    if changed:
+        return f"was run with other settings: {'; '.join(map(str, changed))}; give another folder with --state"
+    return Result(cell, summary, peak, encoded) if summary.status == "finished" else None
 
 
 def run_cells(
     cells: Sequence[Cell], state: Path, workers: int, deadline: float | None, report: Callable[[Result], None]
 ) -> list[str]:
-    """Run what is not finished, `workers` at a time.
+    """Run what is not finished, `workers` at a time. A cell that fails stops no other but those that need its bytes.
 
     Args:
         cells: rivals before the rows that need their bytes.
@@ -101,10 +104,11 @@ def run_cells(
     Returns:
         One sentence for each cell that failed.
     """
-    finished = {r.cell.name: r for r in results_of(cells, state)}
-    waiting = [cell for cell in cells if cell.name not in finished]
+    former = {cell.name: _look(cell, state) for cell in cells}
+    finished = {name: one for name, one in former.items() if isinstance(one, Result)}
+    failures = {name: one for name, one in former.items() if isinstance(one, str)}
+    waiting = [cell for cell in cells if former[cell.name] is None]
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
-    failures: dict[str, str] = {}
     try:
         while (waiting or running) and not (deadline is not None and time.monotonic() > deadline):
             for cell in list(waiting):
@@ -113,18 +117,22 @@ def run_cells(
                     failures[cell.name] = f"'{rival.row.name}', whose bytes it needs, failed"
                     waiting.remove(cell)
                 elif len(running) < workers and (rival is None or rival.name in finished):
-                    running.append((cell, _start(cell, state, workers, finished[rival.name] if rival else None)))
                     waiting.remove(cell)
+                    try:
+                        running.append((cell, _start(cell, state, workers, finished[rival.name] if rival else None)))
+                    except (ConfigError, OSError) as error:
+                        failures[cell.name] = f"could not be started: {error}"
             for cell, process in list(running):
                 if process.poll() is None:
                     continue
                 running.remove((cell, process))
-                done = results_of([cell], state)
-                if done:
-                    finished[cell.name] = done[0]
-                    report(done[0])
+                done = _look(cell, state)
+                if isinstance(done, Result):
+                    finished[cell.name] = done
+                    report(done)
                 else:
-                    failures[cell.name] = f"ended with status {process.returncode}, its reason stands above"
+                    ended = f"ended with status {process.returncode}, its reason stands above"
+                    failures[cell.name] = ended if done is None else done
             time.sleep(POLL_SECONDS)
     finally:
         for _, process in running:
@@ -135,7 +143,14 @@ def run_cells(
 
 
 def _start(cell: Cell, state: Path, workers: int, rival: Result | None) -> "subprocess.Popen[bytes]":
-    """Start a cell's process, which reads its experiment from standard input."""
+    """Start a cell's process, which reads its experiment from standard input.
+
+    Raises:
+        ConfigError: the rival has encoded nothing, or a setting is refused.
+        OSError: there are no more processes to be had.
+    """
+    if rival is not None and not rival.bytes_per_scan:
+        raise ConfigError(f"'{rival.cell.row.name}' encodes no scans, so it has no bytes a scan to be equal to")
     experiment = cell.experiment(state, rival.bytes_per_scan if rival is not None else None)
     threads = max(1, (os.cpu_count() or 1) // workers)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -146,8 +161,10 @@ def _start(cell: Cell, state: Path, workers: int, rival: Result | None) -> "subp
         preexec_fn=partial(end_with_parent, os.getpid()),
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(experiment.model_dump(mode="json", by_alias=True)).encode())
-    process.stdin.close()
+    settings = json.dumps(experiment.model_dump(mode="json", by_alias=True), ensure_ascii=False)
+    with contextlib.suppress(BrokenPipeError):  # it has died already, and its status will say so
+        process.stdin.write(settings.encode())
+        process.stdin.close()
     return process
 
 

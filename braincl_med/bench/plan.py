@@ -1,18 +1,19 @@
 """What a benchmark compares: rows (a method and its settings) on streams, each with several seeds."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment, packaged_configs
-from braincl_med.settings.section import Identifier, Section
+from braincl_med.settings.methods import FACTS
+from braincl_med.settings.reading import find, read_file
+from braincl_med.settings.section import Identifier, Section, explain, kebab
 
 Overrides = dict[str, bool | int | float | str]
 
@@ -63,6 +64,8 @@ class BenchConfig(Section):
         twice = sorted({s for s in slugs if slugs.count(s) > 1})
         if twice:
             raise ValueError(f"two rows have one name: {', '.join(twice)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"a seed stands there twice: {', '.join(map(str, self.seeds))}")
         plain = {row.name for row in self.rows if row.equal_bytes_to is None}
         for row in self.rows:
             if row.equal_bytes_to is not None and row.equal_bytes_to not in plain:
@@ -114,6 +117,24 @@ class Cell:
         return load_experiment(self.bench.experiment, overrides)
 
 
+def chosen(bench: BenchConfig, rows: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Cell]:
+    """The cells of these rows and seeds (of all when none are given), after those whose bytes they need.
+
+    Raises:
+        ConfigError: the benchmark has no such row or seed.
+    """
+    known: tuple[tuple[str, Sequence[str | int], Sequence[str | int]], ...] = (
+        ("row", rows, [row.name for row in bench.rows]),
+        ("seed", seeds, bench.seeds),
+    )
+    for what, asked, held in known:
+        if unknown := [one for one in asked if one not in held]:
+            raise ConfigError(f"no {what} '{unknown[0]}' in '{bench.name}', it has: {', '.join(map(str, held))}")
+    wanted = [c for c in cells_of(bench) if (not rows or c.row.name in rows) and (not seeds or c.seed in seeds)]
+    rivals = {cell.rival.name: cell.rival for cell in wanted if cell.rival is not None}
+    return list({**rivals, **{cell.name: cell for cell in wanted}}.values())
+
+
 def cells_of(bench: BenchConfig) -> Iterator[Cell]:
     """All cells, seed by seed, and within a seed rows that others are compared with first."""
     ordered = sorted(bench.rows, key=lambda row: row.equal_bytes_to is not None)
@@ -134,23 +155,36 @@ def load_bench(source: str) -> BenchConfig:
     Raises:
         ConfigError: there is no such file, or a key or value in it or in one of its cells is refused.
     """
-    path = Path(source).expanduser()
-    if not path.is_file():
-        path = packaged_configs() / "bench" / f"{source}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in (packaged_configs() / "bench").glob("*.yaml")))
-        raise ConfigError(f"no benchmark '{source}': give a YAML file or one of: {names}")
+    path = find(source, packaged_configs() / "bench", "benchmark")
     try:
-        bench = BenchConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{path.name}' is not YAML: {str(error).splitlines()[0]}") from None
+        bench = BenchConfig.model_validate(read_file(path))
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = "-".join(str(part) for part in problem["loc"])
-        raise ConfigError(f"'{path.name}': '{place}': {problem['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"'{path.name}': {explain(error, [*map(kebab, BenchConfig.model_fields)])}") from None
     for cell in cells_of(bench):
         try:
-            cell.experiment(Path("."), None if cell.rival is None else 1.0)
+            method = cell.experiment(Path("."), None if cell.rival is None else 1.0).method
+            if cell.rival is not None:
+                _check_bytes(cell.rival, method)
         except ConfigError as error:
             raise ConfigError(f"'{path.name}', row '{cell.row.name}': {error}") from None
     return bench
+
+
+def _check_bytes(rival: Cell, method: str) -> None:
+    """Refuse to give a `method` the bytes of a `rival` where one of them knows none by the scan."""
+    other = rival.experiment(Path(".")).method
+    if "memory" not in FACTS[other].sections:
+        raise ConfigError(
+            f"its bytes cannot equal those of '{rival.row.name}': {other} encodes no scans; "
+            f"name a row of {_with_section('memory')}"
+        )
+    if "exemplars" not in FACTS[method].sections:
+        raise ConfigError(
+            f"{method} keeps no exemplars that bytes could be given to: leave out equal-bytes-to, or take "
+            f"{_with_section('exemplars')}"
+        )
+
+
+def _with_section(section: str) -> str:
+    """The methods that use a section of the configuration."""
+    return ", ".join(name for name, facts in FACTS.items() if section in facts.sections)

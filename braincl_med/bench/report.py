@@ -48,10 +48,10 @@ def markdown(bench: BenchConfig, results: Sequence[Result], command: str, former
 
 
 def _notes(page: str) -> list[str]:
-    """The lines of a page between its head, which ends with a blank line after `A row alone`, and its first table."""
+    """The lines of a page between its head, which is a heading and a paragraph, and its first table's heading."""
     lines = page.splitlines()
-    head = next((n for n, line in enumerate(lines) if line.startswith("A row alone: ")), len(lines))
-    start = next((n for n, line in enumerate(lines) if n > head and not line), len(lines)) + 1
+    blank = [n for n, line in enumerate(lines) if not line]
+    start = blank[1] + 1 if len(blank) > 1 else len(lines)
     end = next((n for n, line in enumerate(lines) if n >= start and line.startswith("## ")), len(lines))
     return lines[start:end]
 

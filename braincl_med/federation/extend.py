@@ -12,8 +12,8 @@ from braincl_med.foundation.errors import ConfigError, DataError
 from braincl_med.foundation.files import locked
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.settings.config import ExplicitTask, StreamConfig
-from braincl_med.streams.catalogue import is_phantom, parse_class
-from braincl_med.streams.source import labels_of
+from braincl_med.streams.catalogue import parse_class
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import Registry, TaskSpec
 from braincl_med.vault.vault import Vault
 
@@ -119,9 +119,8 @@ def require_scans(stream: StreamConfig, datasets: Iterable[str], folder: Path | 
         DataError: a file is missing or damaged, or has no such split.
     """
     for dataset in sorted(datasets):
-        if not is_phantom(dataset):
-            labels_of(stream, dataset, "train", folder)
-            labels_of(stream, dataset, stream.evaluate, folder)
+        for split in dict.fromkeys(("train", stream.evaluate)):
+            source_of(dataset).labels(dataset, split, stream, folder)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.memory import spelled_as_one_section
 from braincl_med.streams.tasks import Registry, Scans
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
+from braincl_med.vault.verify import check
 
 log = logging.getLogger("braincl")
 
@@ -41,6 +42,8 @@ def _encode(site: Site, order: Order) -> Report:
     A task that is already in the vault under the same key is not encoded again, so a repeated order is harmless.
     Tasks that this hospital missed, because it was away, are made up for.
     """
+    # Before anything is learned, not at sleep: a memory that was lost or changed cannot be made up for.
+    check(site.vault.folder)
     erased = {erasure.task for erasure in site.vault.erasures()}
     for earlier in range(order.task):
         if site.vault.entry(earlier) is None and earlier not in erased:

@@ -8,21 +8,22 @@ The report is plain JSON, the same on the terminal, in a file, and in the run st
             └─ fidelity   psnr, ssim, re-identified, scans, tasks     or null when no scans were given
 """
 
-import fcntl
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, VaultError
-from braincl_med.foundation.files import LOCK_NAME, PARTIAL_SUFFIX
-from braincl_med.privacy.fidelity import GivenScans, Likeness, likeness
-from braincl_med.privacy.search import Probes, looks_like, shown
+from braincl_med.privacy.accounting import account, suspects
+from braincl_med.privacy.committed import contradictions, hidden, read_manifest, strange_texts
+from braincl_med.privacy.fidelity import Likeness, likeness
+from braincl_med.privacy.given import GivenScans
+from braincl_med.privacy.search import Probes, shown
+from braincl_med.privacy.undisturbed import undisturbed
 from braincl_med.records.store import STORE_NAME, RunStore
-from braincl_med.vault.cuefile import MAGIC, CueFile
+from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.erasures import LOG, from_log
-from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_experiment
+from braincl_med.vault.folders import MANIFEST, is_experiment
 from braincl_med.vault.vault import Entry, Manifest, Vault
 from braincl_med.vault.verify import decoded
 
@@ -35,15 +36,6 @@ SCANS_CHECK = "No raw scan lies in the vault"
 
 MOST_NAMED = 50
 """Problems that one check spells out; more are counted."""
-FORMS = {
-    "task_name": re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
-    "key": re.compile(r"[0-9a-f]{64}"),
-    "coder": re.compile(r"constriction [0-9]{1,4}(\.[0-9]{1,4}){1,3}"),
-    "dataset_label": re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[0-9]{1,5}"),
-}
-"""How a hospital writes the texts of cue files and of the log, so that none is free to hold something else."""
-LOCK_CONTENT = re.compile(rb"(process \d{1,10})?")
-
 Report = dict[str, Any]
 
 
@@ -70,7 +62,7 @@ def audit(vaults: Sequence[Path], given: GivenScans | None = None) -> Report:
     if given is not None:
         if not given.hospital and len(vaults) > 1:
             raise ConfigError("the scans do not say to which of these vaults they belong: audit that vault alone")
-        compared = next((v for v in vaults if given.hospital in ("", _owner(v))), None)
+        compared = next((v for v in vaults if given.hospital in ("", _hospital_folder(v).name)), None)
         if compared is None:
             raise DataError(f"the scans are those of hospital {given.hospital!r}: audit the vault of that name")
     return {"vaults": [_VaultAudit(v, given, compare=v is compared).report() for v in vaults]}
@@ -96,10 +88,6 @@ def _hospital_folder(folder: Path) -> Path:
     """The hospital's vault folder of `folder`, which is that itself or one experiment's."""
     folder = folder.resolve()
     return folder.parent if is_experiment(folder) else folder
-
-
-def _owner(folder: Path) -> str:
-    return _hospital_folder(folder).name
 
 
 class _VaultAudit:
@@ -136,7 +124,8 @@ class _VaultAudit:
         if compare and belongs_to not in ("", *(p.name for p in self.experiments)):
             raise DataError(f"the scans are those of experiment {belongs_to!r}, which this vault does not hold")
         for folder in self.experiments:
-            self._experiment(folder, compare and belongs_to in ("", folder.name))
+            with undisturbed(folder):
+                self._experiment(folder, compare and belongs_to in ("", folder.name))
         self._raw_scans()
 
     def report(self) -> Report:
@@ -168,9 +157,8 @@ class _VaultAudit:
         return shown(path.relative_to(self.folder).as_posix())
 
     def _experiment(self, folder: Path, compare: bool) -> None:
-        _check_unlocked(folder)
-        before = _manifest_bytes(folder)
-        vault, manifest = Vault(folder), self._manifest(folder)
+        vault, (manifest, problems) = Vault(folder), read_manifest(folder)
+        self._note(MANIFEST_CHECK, folder / MANIFEST, problems)
         for entry in manifest.entries:
             path = folder / entry.name
             try:
@@ -186,10 +174,6 @@ class _VaultAudit:
                 name = f"{folder.name}/{file.header.task_name}"
                 self.likenesses[name] = likeness(file, self.given.scans)
         self._account(sorted(folder.iterdir()), {e.name for e in manifest.entries} | self._log(folder, manifest))
-        # Whoever has begun to write meanwhile holds the lock still, or has committed another manifest.
-        _check_unlocked(folder)
-        if _manifest_bytes(folder) != before:
-            raise _being_written(folder)
 
     def _log(self, folder: Path, manifest: Manifest) -> set[str]:
         """The name of the log of erasures, unless it is not the one that the manifest commits."""
@@ -200,41 +184,14 @@ class _VaultAudit:
             self.problems[FOLDER_CHECK].append(f"{self._place(path)} is refused ({error})")
             return set()
         for erasure in erasures:
-            self._texts(FOLDER_CHECK, self._place(path), key=erasure.key, dataset_label=erasure.dataset_label)
+            self._note(FOLDER_CHECK, path, strange_texts(key=erasure.key, dataset_label=erasure.dataset_label))
         return {LOG}
-
-    def _manifest(self, folder: Path) -> Manifest:
-        """The manifest, empty when it is missing or refused."""
-        path, problems = folder / MANIFEST, self.problems[MANIFEST_CHECK]
-        if not path.is_file() or path.is_symlink():
-            if {p.name for p in folder.iterdir()} != {LOCK_NAME}:
-                problems.append(f"{self._place(path)} is missing")
-            return Manifest()
-        try:
-            manifest = Vault(folder).manifest()
-        except VaultError as error:
-            problems.append(f"{self._place(path)} is refused ({error})")
-            return Manifest()
-        if path.read_bytes() != manifest.sealed():
-            problems.append(f"{self._place(path)} holds more than a manifest")
-        tasks = [e.task for e in manifest.entries]
-        if tasks != sorted(set(tasks)):
-            problems.append(f"{self._place(path)} names the files of a task twice or out of order")
-        return manifest
 
     def _entry(self, folder: Path, entry: Entry, file: CueFile) -> None:
         """Compare a committed file with what the manifest says of it."""
-        header, path = file.header, folder / entry.name
+        path = folder / entry.name
         size = path.stat().st_size
-        expected = {
-            "experiment": (header.experiment, folder.name),
-            "key": (header.key, entry.key),
-            "size": (size, entry.bytes),
-            "name": (entry.name, f"task-{entry.task:03d}.{entry.memory}.{entry.sha256[:8]}.cue"),
-        }
-        for what, (seen, committed) in expected.items():
-            if seen != committed:
-                self.problems[FILES_CHECK].append(f"{self._place(path)} has {what} {seen!r}, expected {committed!r}")
+        self._note(FILES_CHECK, path, contradictions(path, entry, file))
         records = file.records
         self.files.append(
             {
@@ -248,64 +205,29 @@ class _VaultAudit:
 
     def _decode(self, path: Path, file: CueFile) -> bool:
         """Decode a file as a hospital would, and encode it again: nothing else may be in it."""
-        place = self._place(path)
         try:
             _, cues = decoded(file)
-            again = file.packed_again(cues).to_bytes()
+            problems = hidden(path.read_bytes(), file, cues)
         except BrainclError as error:
-            self.problems[CUES_CHECK].append(f"{place} does not decode: {error}")
+            self.problems[CUES_CHECK].append(f"{self._place(path)} does not decode: {error}")
             return False
         self.cues += file.records
-        if again != path.read_bytes():
-            self.problems[BYTES_CHECK].append(f"{place} holds bytes that do not follow from its cues and its network")
-        header = file.header
-        self._texts(BYTES_CHECK, place, task_name=header.task_name, key=header.key, coder=header.coder)
-        for shard in header.shards:
-            self._texts(BYTES_CHECK, place, dataset_label=shard.dataset_label)
-            if not shard.records:
-                self.problems[BYTES_CHECK].append(f"{place} has class {shard.label} without records")
+        self._note(BYTES_CHECK, path, problems)
         return True
 
-    def _texts(self, check: str, place: str, **texts: str) -> None:
-        """Name texts that are not of the form in which a hospital writes them."""
-        for what, seen in texts.items():
-            if not FORMS[what].fullmatch(seen):
-                self.problems[check].append(f"{place} has {what} {shown(seen)}, which no hospital writes")
+    def _note(self, check: str, path: Path, problems: Sequence[str]) -> None:
+        self.problems[check] += [f"{self._place(path)} {problem}" for problem in problems]
 
     def _account(self, inside: Sequence[Path], committed: set[str] | None = None) -> None:
-        """Name everything that is neither the vault's own nor committed; `committed` is None above experiments."""
-        for path in inside:
-            own = committed is not None and path.name in (MANIFEST, LOCK_NAME, *committed)
-            if own and path.is_file() and not path.is_symlink():
-                if path.name != LOCK_NAME or LOCK_CONTENT.fullmatch(path.read_bytes()):
-                    self.accounted += 1
-                    continue
-                what = "holds something else than the number of a process"
-            elif path.is_symlink():
-                what = "is a link to somewhere else"
-            elif path.is_dir():
-                what = "is a folder"
-                self.unknown += [p for p in sorted(path.rglob("*")) if p.is_file() and not p.is_symlink()]
-            elif path.name.endswith(PARTIAL_SUFFIX):
-                what = "is left over from an interrupted write"
-            elif committed is not None and CUE_NAME.match(path.name):
-                what = "is named like a cue file, but no manifest commits it"
-            else:
-                what = "does not belong in a vault"
-            self.problems[FOLDER_CHECK].append(f"{self._place(path)} {what}")
-            if path.is_file() and not path.is_symlink():
-                self.unknown.append(path)
+        found = account(inside, committed, self._place)
+        self.accounted += found.own
+        self.problems[FOLDER_CHECK] += found.problems
+        self.unknown += found.unknown
 
     def _raw_scans(self) -> None:
         """Judge every unknown file by its content, and search all files for the given scans."""
         problems = self.problems[SCANS_CHECK]
-        for path in self.unknown:
-            content = path.read_bytes()
-            kind = looks_like(content)
-            if kind is not None:
-                problems.append(f"{self._place(path)} looks like {kind}")
-            elif content and not content.startswith(MAGIC):
-                problems.append(f"{self._place(path)} has no known format and may hold raw pixels")
+        problems += suspects(self.unknown, self._place)
         if self.given is not None:
             probes = Probes(self.given.scans.images)
             problems += probes.findings(self.folder)
@@ -323,24 +245,3 @@ class _VaultAudit:
 def _sentence(problems: Sequence[str]) -> str:
     more = len(problems) - MOST_NAMED
     return "; ".join(problems[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _check_unlocked(folder: Path) -> None:
-    """Refuse to audit what is being written: a half-made change would look like damage."""
-    path = folder / LOCK_NAME
-    if not path.is_file() or path.is_symlink():
-        return
-    with path.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            raise _being_written(folder) from None
-
-
-def _manifest_bytes(folder: Path) -> bytes:
-    path = folder / MANIFEST
-    return path.read_bytes() if path.is_file() else b""
-
-
-def _being_written(folder: Path) -> VaultError:
-    return VaultError(f"'{folder.name}' is being written: audit it when that is done")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-Images = npt.NDArray[np.uint8]
+from braincl_med.foundation.arrays import Images
 
 PROBE = 64
 """Bytes of a scan that are searched for: the stretch with the most different values."""

@@ -4,12 +4,11 @@
 wrong is refused before anything starts, with the key, the value and what is allowed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from braincl_med.foundation.errors import ConfigError
@@ -17,7 +16,26 @@ from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.former import modernised
 from braincl_med.settings.memory import RECIPES
 from braincl_med.settings.methods import FACTS
-from braincl_med.settings.section import Section, kebab
+from braincl_med.settings.reading import find, read_file, read_text
+from braincl_med.settings.section import Section, explain, kebab, nearest
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that is another than it was.
+
+    Attributes:
+        place: where it stands: its section, if it is in one, and its key.
+        before: the former value; None also where there was none.
+        after: the value now.
+    """
+
+    place: tuple[str, ...]
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{'-'.join(self.place)} was {self.before!r}, is {self.after!r}"
 
 
 def packaged_configs() -> Path:
@@ -57,7 +75,7 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
     known = flat_keys()
     for key, value in (overrides or {}).items():
         if key not in known:
-            raise ConfigError(f"unknown key '{key}'; {_nearest(key, known)}")
+            raise ConfigError(f"unknown key '{key}'; {nearest(key, known)}")
         if value == "":
             continue
         place = settings
@@ -70,11 +88,11 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
     try:
         return ExperimentConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(explain(error, known)) from None
 
 
-def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> list[str]:
-    """What decides about results and differs from the `former` settings, each as `key was …, is …`.
+def differences(former: Mapping[str, Any], config: ExperimentConfig) -> list[Change]:
+    """What decides about results and differs from the `former` settings.
 
     Settings that did not exist then have their defaults.
 
@@ -86,61 +104,27 @@ def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> lis
         begun = ExperimentConfig.model_validate(modernised(former, used)).as_result_settings()
     except ValidationError as error:
         raise ConfigError(
-            f"'{config.name}' was begun with settings that are refused now: {_explain(error)}"
+            f"'{config.name}' was begun with settings that are refused now: {explain(error, flat_keys())}"
         ) from None
     return list(_differences(begun, config.as_result_settings()))
 
 
-def _differences(former: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> list[str]:
+    """The `differences`, each as `key was …, is …`; errors as there."""
+    return [str(change) for change in differences(former, config)]
+
+
+def _differences(former: dict[str, Any], now: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[Change]:
     for key in sorted({*former, *now}):
         before, after = former.get(key), now.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key}-")
+            yield from _differences(before, after, (*place, key))
         elif before != after:
-            yield f"{prefix}{key} was {before!r}, is {after!r}"
+            yield Change((*place, key), before, after)
 
 
 def _read_mapping(source: str | Path) -> dict[str, Any]:
     text = str(source)
-    label = "the configuration"
-    if "\n" not in text and not text.lstrip().startswith("{"):
-        path = Path(text).expanduser()
-        if not path.is_file():
-            path = packaged_configs() / f"{text}.yaml"
-        if not path.is_file():
-            names = ", ".join(sorted(p.stem for p in packaged_configs().glob("*.yaml")))
-            raise ConfigError(f"no experiment '{text}': give a YAML file or one of: {names}")
-        label, text = f"'{path.name}'", path.read_text(encoding="utf-8")
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{label} is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{label} holds {type(settings).__name__}, expected a mapping of sections")
-    return settings
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """What may have been meant, or where all keys stand."""
-    near = get_close_matches(key, list(known), n=3)
-    return f"did you mean {', '.join(near)}?" if near else "docs/running.md says where all keys stand"
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence a problem: the key as a person writes it, what stands there, what is allowed."""
-    known = flat_keys()
-    reasons = []
-    for problem in error.errors():
-        place = [str(part) for part in problem["loc"]]
-        if place[:1] == ["memory"]:  # of a union of recipes pydantic names the recipe too
-            del place[1:2]
-        key = "-".join(place)
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key; {_nearest(key, known)}"
-        if not key:
-            reasons.append(message)
-        else:
-            seen = repr(problem["input"])
-            reasons.append(f"'{key}' is {seen[:80]}: {message[0].lower()}{message[1:]}")
-    return "; ".join(reasons)
+    if isinstance(source, str) and ("\n" in text or text.lstrip().startswith("{")):
+        return read_text(text, "the configuration")
+    return read_file(find(text, packaged_configs(), "experiment"))

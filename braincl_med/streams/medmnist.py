@@ -1,31 +1,22 @@
 """MedMNIST's two-dimensional, single-label sets: finding, checking, fetching and reading their files."""
 
-import contextlib
 import hashlib
-import math
 import os
 import socket
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from braincl_med.foundation.arrays import Images, Labels, Split
 from braincl_med.foundation.errors import ConfigError, DataError
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-Split = Literal["train", "val", "test"]
+from braincl_med.streams import npz
+from braincl_med.streams.contents import check_contents
 
 SINGLE_LABEL = ("multi-class", "binary-class", "ordinal-regression")
-BLOCK = 1 << 24
-"""Bytes that are decompressed at a time: sets of 224 px do not fit into memory whole."""
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class MissingScansError(DataError):
@@ -55,7 +46,8 @@ def ensure(
     It is looked for in `folder`, then in medmnist's own folder, under medmnist's own name.
 
     Args:
-        allow_unofficial: accept a file whose MD5 is not MedMNIST's if its arrays are of the right kind.
+        allow_unofficial: accept a file whose MD5 is not MedMNIST's if its arrays are of the right kind and its scans
+            can teach and test something.
 
     Raises:
         ConfigError: there is no such set, or it is not a 2D single-label one.
@@ -81,8 +73,9 @@ def ensure(
                 f"'{name}' is damaged or not MedMNIST's own file: its MD5 is {seen}, expected {expected}; "
                 "delete it and fetch it again, or set stream-allow-unofficial if it is meant to be another file"
             )
-        for split in ("train", "test"):
-            _read_labels(path, flag, size, split)
+        with npz.complaining(name):
+            version = path.stat()
+            _check_version(path, flag, size, version.st_size, version.st_mtime_ns)
     return path
 
 
@@ -114,8 +107,8 @@ def load(
     path = ensure(flag, size, folder, allow_unofficial=allow_unofficial)
     targets = _read_labels(path, flag, size, split)
     wanted = np.arange(len(targets)) if rows is None else rows
-    with _complaining(path.name), zipfile.ZipFile(path) as archive:
-        images = _read_rows(archive, f"{split}_images", wanted)
+    with npz.opened(path) as archive:
+        images = npz.rows(archive, f"{split}_images", wanted)
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=-1)
     return images, targets[wanted]
@@ -155,7 +148,7 @@ def _places(folder: Path | None) -> list[Path]:
 
 
 def _md5_of(path: Path) -> str:
-    with _complaining(path.name):
+    with npz.complaining(path.name):
         facts = path.stat()
         return _md5_of_version(path, facts.st_size, facts.st_mtime_ns)
 
@@ -165,6 +158,13 @@ def _md5_of_version(path: Path, size: int, modified: int) -> str:
     """MD5 of a file that is hashed again only once its size or date changes (path at 224 px: 12 GB)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _check_version(path: Path, flag: str, size: int, bytes_: int, modified: int) -> None:
+    """Look into a file that is not MedMNIST's own, again only once its size or date changes."""
+    labels = {split: _read_labels(path, flag, size, split) for split in ("train", "test")}
+    check_contents(path, class_names(flag), labels["train"])
 
 
 def _download(flag: str, size: int, folder: Path | None) -> Path:
@@ -192,70 +192,28 @@ def _download(flag: str, size: int, folder: Path | None) -> Path:
     return place / name
 
 
-@contextlib.contextmanager
-def _complaining(name: str) -> Iterator[None]:
-    """Turn all that a file can do wrong into one sentence without its folder."""
-    try:
-        yield
-    except UNREADABLE as error:
-        refused = isinstance(error, OSError) and error.errno is not None
-        reason = os.strerror(error.errno or 0).lower() if refused and isinstance(error, OSError) else "it is damaged"
-        raise DataError(f"'{name}' cannot be read: {reason}; delete it and fetch it again") from None
-
-
 def _read_labels(path: Path, flag: str, size: int, split: str) -> Labels:
     """The labels of a split after a look at its arrays' kinds and shapes (not yet at the pixels)."""
     name, count = path.name, len(class_names(flag))
-    with _complaining(name), zipfile.ZipFile(path) as archive:
+    with npz.opened(path) as archive:
         held = set(archive.namelist())
         for key in (f"{split}_images", f"{split}_labels"):
             if f"{key}.npy" not in held:
                 raise DataError(f"'{name}' holds no array '{key}'; it is not a MedMNIST file")
-        with archive.open(f"{split}_images.npy") as member:
-            shape, kind = _header(member)
-        with archive.open(f"{split}_labels.npy") as member:
-            label_shape, label_kind = _header(member)
+        shape, kind, columns_first = npz.header(archive, f"{split}_images")
+        label_shape, label_kind, label_columns_first = npz.header(archive, f"{split}_labels")
         if kind != np.uint8 or shape[1:] not in ((size, size), (size, size, 3)):
             raise DataError(
                 f"'{name}' holds {split} images of {kind} {shape}, expected uint8 (n, {size}, {size}[, 3])"
             )
         if label_kind != np.uint8 or label_shape not in ((shape[0], 1), (shape[0],)):
             raise DataError(f"'{name}' holds {split} labels of {label_kind} {label_shape} for {shape[0]} images")
-        targets = _read_rows(archive, f"{split}_labels").reshape(-1).astype(np.int64)
+        if columns_first or label_columns_first:
+            raise DataError(
+                f"'{name}' holds {split} arrays in Fortran's order, which is not read: save them again as "
+                "numpy.ascontiguousarray gives them"
+            )
+        targets = npz.rows(archive, f"{split}_labels", np.arange(shape[0])).reshape(-1).astype(np.int64)
     if targets.max(initial=0) >= count:
         raise DataError(f"'{name}' holds label {targets.max()}, but '{flag}' has only the classes 0 to {count - 1}")
     return targets
-
-
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and kind of an array member, which is left at its first element. Pickled objects are never loaded."""
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, fortran, kind = np.lib.format.read_array_header_1_0(member)
-    else:
-        shape, fortran, kind = np.lib.format.read_array_header_2_0(member)
-    if fortran:
-        raise ValueError("columns first")
-    return shape, kind
-
-
-def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[np.int64] | None = None) -> Images:
-    """Rows (None: all) of a uint8 array member, in that order; the whole member passes by, so its CRC is checked."""
-    with archive.open(f"{key}.npy") as member:
-        shape, _ = _header(member)
-        # Before any memory is taken: a damaged header may promise more than there is.
-        if member.tell() + math.prod(shape) != archive.getinfo(f"{key}.npy").file_size:
-            raise ValueError("another number of elements than the shape says")
-        rows = np.arange(shape[0]) if rows is None else rows
-        order = np.argsort(rows, kind="stable")
-        ahead = rows[order]
-        found = np.empty((len(rows), *shape[1:]), np.uint8)
-        width = math.prod(shape[1:])
-        step = max(1, BLOCK // max(1, width))
-        for start in range(0, shape[0], step):
-            stop = min(shape[0], start + step)
-            content = member.read((stop - start) * width)
-            block = np.frombuffer(content, np.uint8).reshape(stop - start, *shape[1:])
-            first, last = np.searchsorted(ahead, [start, stop])
-            found[order[first:last]] = block[ahead[first:last] - start]
-    return found

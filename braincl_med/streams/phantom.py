@@ -4,11 +4,10 @@ They have the shape of the problem (modalities that come one after another, a fe
 a class) and no medical content.
 """
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
+from braincl_med.foundation.arrays import Images, Labels, Split
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.streams.renderers.canvas import Canvas, Modality
@@ -16,10 +15,6 @@ from braincl_med.streams.renderers.fundus import FUNDUS
 from braincl_med.streams.renderers.smear import SMEAR
 from braincl_med.streams.renderers.ultrasound import ULTRASOUND
 from braincl_med.streams.renderers.xray import XRAY
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-Split = Literal["train", "val", "test"]
 
 DATASETS: dict[str, Modality] = {
     "phantom-smear": SMEAR,

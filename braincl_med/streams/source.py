@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from braincl_med.foundation.arrays import Images, Positions, Split
+from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.catalogue import classes_of
@@ -38,13 +39,18 @@ class ScanSource:
         Validation and test scans are for evaluation only.
 
         Raises:
-            DataError: as `Source.labels`.
+            DataError: as `Source.labels`; or no hospital can have a training scan of a class.
         """
         numbered = dict(zip(registry.numbers(task), registry.tasks[task].classes, strict=True))
         names = tuple(dict.fromkeys(spec.dataset for spec in numbered.values()))
         held = [self._numbers(name, split, numbered) for name in names]
         starts = np.cumsum([0, *map(len, held)])
         labels = np.concatenate(held)
+        without = [spec.key for number, spec in numbered.items() if not (labels == number).any()]
+        if split == "train" and without:
+            raise DataError(
+                f"there is no training scan of '{without[0]}' in its data set: leave the class out, or add scans"
+            )
         cap = tail(registry, self.stream, self.seed) if split == "train" else self.stream.test_per_class
         index = self._share(labels, numbered, split, cap)
         parts = []

@@ -124,7 +124,7 @@ class Vault:
         Raises:
             VaultError: the log cannot be read, or a line was changed, added or removed.
         """
-        return self._steadily(lambda manifest: from_log(self._log(), manifest.erased))
+        return self.steadily(lambda manifest: from_log(self._log(), manifest.erased))
 
     def load(self, task: int) -> CueFile:
         """The checked cue file of `task`.
@@ -139,7 +139,7 @@ class Vault:
                 raise VaultError(f"the vault holds no memory of task {task}")
             return self.load_entry(entry)
 
-        return self._steadily(load)
+        return self.steadily(load)
 
     def load_entry(self, entry: Entry) -> CueFile:
         """Read a committed file and check it against its entry and its own checksum."""
@@ -259,10 +259,14 @@ class Vault:
             total["index"] += len(self._log()) + (committed.stat().st_size if committed.exists() else 0)
             return total
 
-        return self._steadily(add_up)
+        return self.steadily(add_up)
 
-    def _steadily(self, read: Callable[[Manifest], T]) -> T:
-        """Read what the manifest commits; again if a writer has replaced the manifest meanwhile."""
+    def steadily(self, read: Callable[[Manifest], T]) -> T:
+        """What `read` makes of the manifest; asked again if a writer has replaced the manifest meanwhile.
+
+        Raises:
+            VaultError: as `read`, of a manifest that stands.
+        """
         manifest = self.manifest()
         while True:
             try:

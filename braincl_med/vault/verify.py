@@ -1,5 +1,9 @@
-"""Whether a vault can be read: every committed memory is decoded, and nothing is written or locked."""
+"""Whether a vault can be read; nothing is written or locked.
 
+`check` compares every committed file with its SHA-256, quickly, before a run relies on it; `verify` decodes them.
+"""
+
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ from braincl_med.memory.module import complete
 from braincl_med.memory.networks import PatternCompletion
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.folders import CUE_NAME, MANIFEST
-from braincl_med.vault.vault import Entry, Vault
+from braincl_med.vault.vault import Entry, Manifest, Vault
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,57 @@ def decoded(file: CueFile) -> tuple[PatternCompletion, dict[int, Cues]]:
     return network, cues
 
 
+def check(folder: Path) -> None:
+    """Make sure that every file that one experiment's vault has committed is there, byte for byte.
+
+    Nothing is decoded. A folder that is missing or empty has nothing committed; another process may write meanwhile.
+
+    Raises:
+        VaultError: a file is missing, cannot be read or is another than was committed; or the manifest or the log of
+            erasures is.
+    """
+    vault = Vault(folder)
+
+    def check_entries(manifest: Manifest) -> None:
+        _refuse_lost_manifest(folder)
+        for entry in manifest.entries:
+            _check_entry(folder, entry)
+
+    vault.steadily(check_entries)
+    vault.erasures()
+
+
+def _check_entry(folder: Path, entry: Entry) -> None:
+    try:
+        with (folder / entry.name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VaultError(
+            f"'{entry.name}' cannot be read: {os.strerror(error.errno or 0).lower()}; restore it from a backup"
+        ) from error
+    if digest != entry.sha256:
+        raise VaultError(
+            f"'{entry.name}' was changed or damaged: its SHA-256 is not the committed one; restore it from a backup"
+        )
+
+
+def _refuse_lost_manifest(folder: Path) -> None:
+    try:
+        held = [path.name for path in folder.iterdir()] if folder.exists() else []
+    except OSError as error:
+        raise VaultError(f"the folder cannot be read: {os.strerror(error.errno or 0).lower()}") from error
+    # The manifest is asked for last: a writer commits one before any cue file.
+    if any(CUE_NAME.match(name) for name in held) and not (folder / MANIFEST).exists():
+        raise VaultError(f"'{MANIFEST}' is missing, so nothing says which files count: restore it from a backup")
+
+
 def verify(folder: Path) -> list[Finding]:
     """Read all that one experiment's vault has committed, also while another process writes to it."""
     vault = Vault(folder)
     try:
         manifest = vault.manifest()
         remains = _remains(vault)
-        # Asked last: a writer commits a manifest before any cue file.
-        if any(CUE_NAME.match(name) for name in remains) and not (folder / MANIFEST).exists():
-            raise VaultError(f"'{MANIFEST}' is missing, so nothing says which files count: restore it from a backup")
+        _refuse_lost_manifest(folder)
     except VaultError as error:
         return [Finding("the manifest", False, str(error))]
     findings = [finding for entry in manifest.entries for finding in _memory(vault, entry)]

@@ -231,7 +231,7 @@ def test_a_run_over_three_tasks_that_is_stopped_between_rounds_resumes_to_the_sa
     assert [(s.phase, s.round) for s in steps] == [("dream", 0), *rounds, ("remember", 0), ("evaluate", 0)] * 3
     assert [s.examples for s in steps if (s.phase, s.round) == ("consolidate", 1)] == [12, 24, 36]
     assert {item for _, _, item, size in storage if size} == {"generator"}
-    assert sorted(name for _, name in kept) == [f"generator-{t}.safetensors" for t in (0, 0, 1, 1, 2, 2)]
+    assert sorted(name for _, name in kept) == [f"generator-{t}.kept" for t in (0, 0, 1, 1, 2, 2)]
 
     assert len(list(stopped.glob("site-*/tiny/kept/teacher-2.*"))) == 2
     run_locally(tiny(stopped, resume=True, **small))

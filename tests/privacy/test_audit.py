@@ -23,7 +23,7 @@ from braincl_med.privacy.audit import (
     audit,
     passed,
 )
-from braincl_med.privacy.fidelity import GivenScans
+from braincl_med.privacy.given import GivenScans
 from braincl_med.privacy.page import WARNING, html, text
 from braincl_med.records.store import RunStore
 from braincl_med.streams.tasks import Scans

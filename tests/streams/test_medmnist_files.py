@@ -1,3 +1,4 @@
+import errno
 import shutil
 import zipfile
 from pathlib import Path
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 
 from braincl_med.foundation.errors import ConfigError, DataError
-from braincl_med.streams import medmnist
+from braincl_med.streams import medmnist, npz
+from braincl_med.streams.contents import check_contents
+
+NO_SCANS, NO_LABELS = np.zeros((0, 28, 28), np.uint8), np.zeros((0, 1), np.uint8)
 
 
 def refusal(folder: Path, flag: str = "breastmnist", **settings: Any) -> str:
@@ -119,7 +123,20 @@ def test_another_file_passes_only_when_allowed(write_unofficial: Any) -> None:
         ({"train_images": np.zeros((24, 32, 32), np.uint8)}, "32"),
         ({"train_images": np.zeros((24, 28, 28, 4), np.uint8)}, "4"),
         ({"train_images": np.zeros((23, 28, 28), np.uint8)}, "23"),
-        ({"train_images": np.asfortranarray(np.ones((24, 28, 28), np.uint8))}, "damaged"),
+        ({"train_images": np.asfortranarray(np.ones((24, 28, 28), np.uint8))}, "Fortran's order, which"),
+        ({"train_images": np.zeros((24, 28, 28), np.uint8)}, "train scans of a single colour each"),
+        (
+            {"test_images": np.repeat(np.arange(10, dtype=np.uint8), 784).reshape(10, 28, 28)},
+            "test scans of a single",
+        ),
+        (
+            {"train_images": np.zeros((0, 28, 28), np.uint8), "train_labels": np.zeros((0, 1), np.uint8)},
+            "no train sc",
+        ),
+        (
+            {"test_images": np.zeros((0, 28, 28), np.uint8), "test_labels": np.zeros((0, 1), np.uint8)},
+            "no test scans",
+        ),
         ({"train_labels": np.full((24, 1), 2, np.uint8)}, "only the classes 0 to 1"),
         ({"train_labels": np.zeros((24, 14), np.uint8)}, "14"),
         ({"train_labels": np.array([{}] * 24, object)}, "object"),
@@ -142,6 +159,72 @@ def test_an_array_that_ends_early_is_refused(key: str, write_unofficial: Any) ->
     assert "damaged" in refusal(path.parent, allow_unofficial=True)
 
 
+def with_members(path: Path, compression: int = zipfile.ZIP_STORED, **changes: bytes) -> None:
+    """Write the archive at `path` again with other members."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members |= {f"{key}.npy": content for key, content in changes.items()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{'shape': (24, 28",
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + b"(" * 900,
+        b"\xff\0",
+        b"{",
+        b"1 +",
+    ],
+)
+def test_a_header_that_no_parser_can_read_is_damage(text: bytes, write_unofficial: Any) -> None:
+    path = write_unofficial("breastmnist")
+    header = text.ljust(2000) + b"\n"
+    with_members(path, train_images=b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert "damaged" in refusal(path.parent, allow_unofficial=True)
+
+
+def test_what_is_packed_otherwise_is_not_called_damaged_alone(write_unofficial: Any) -> None:
+    path = write_unofficial("breastmnist")
+    with_members(path, train_images=b"\x93NUMPY\x09\x00" + b" " * 200)
+    assert "numpy.savez_compressed" in refusal(path.parent, allow_unofficial=True)
+
+
+def test_a_file_that_may_not_be_read_is_not_to_be_deleted(write_unofficial: Any, monkeypatch: Any) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    path = write_unofficial("breastmnist")
+    monkeypatch.setattr(medmnist, "_md5_of_version", refuse)
+    sentence = refusal(path.parent, allow_unofficial=True)
+    assert sentence == "'breastmnist.npz' cannot be read: permission denied; give a file that this user may read"
+
+
+def test_test_scans_that_were_training_scans_are_counted_or_refused(write_unofficial: Any, caplog: Any) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (24, 28, 28), dtype=np.uint8)
+    some = np.concatenate([images[:3], 255 - images[3:10]])
+    path = write_unofficial("breastmnist", train_images=images, test_images=some)
+    for _ in range(2):
+        medmnist.load("breastmnist", "train", folder=path.parent, allow_unofficial=True)
+    assert caplog.messages == ["'breastmnist.npz': 3 of its 10 test scans are training scans too"]
+    write_unofficial("breastmnist", train_images=images, test_images=images[14:])
+    assert "no test scan that is not a training scan too" in refusal(path.parent, allow_unofficial=True)
+
+
+def test_a_class_without_training_scans_is_warned_of(write_unofficial: Any, caplog: Any) -> None:
+    path = write_unofficial("breastmnist", train_labels=np.zeros((24, 1), np.uint8))
+    medmnist.load("breastmnist", "train", folder=path.parent, allow_unofficial=True)
+    assert caplog.messages == ["'breastmnist.npz' holds no training scans of: normal, benign"]
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "pneumoniamnist"])
+def test_official_files_would_pass_as_unofficial_ones(flag: str, medmnist_folder: Path) -> None:
+    labels = medmnist.labels(flag, "train", folder=medmnist_folder)
+    check_contents(medmnist_folder / f"{flag}.npz", medmnist.class_names(flag), labels)
+
+
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "breastmnist.npz").write_bytes(b"<html>not found</html>")
     assert "damaged" in refusal(tmp_path, allow_unofficial=True)
@@ -151,7 +234,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
 def test_chosen_rows_come_in_the_order_asked_for(
     block: int, write_unofficial: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(medmnist, "BLOCK", block)
+    monkeypatch.setattr(npz, "BLOCK", block)
     folder = write_unofficial("breastmnist").parent
     everything, targets = medmnist.load("breastmnist", "train", folder=folder, allow_unofficial=True)
     rows = np.array([5, 2, 23, 2, 0])

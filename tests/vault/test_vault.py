@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from braincl_med import files
+from braincl_med.foundation import files
 from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.vault import Vault
