@@ -205,7 +205,7 @@ def leftovers():
 @pytest.mark.flower
 @pytest.mark.timeout(280)
 def test_a_client_that_always_fails_ends_the_real_run_with_status_1_and_one_sentence(tmp_path):
-    config = tiny(tmp_path)
+    config = tiny(tmp_path, cortex_network="resnet18")
     (tmp_path / "tiny.yaml").write_text(config.model_dump_json(by_alias=True))
     for number in range(2):
         (tmp_path / f"site-{number}").write_text("a file where the vault's folder should be")
@@ -263,7 +263,8 @@ def test_a_full_disk_ends_the_run_and_leaves_the_vault_readable(tmp_path):
     try:
         code = (
             "import sys; from pathlib import Path; from tests.federation.experiments import tiny;"
-            "from braincl_med.federation.local import run_locally; run_locally(tiny(Path(sys.argv[1])))"
+            "from braincl_med.federation.local import run_locally;"
+            "run_locally(tiny(Path(sys.argv[1]), cortex_network='resnet18'))"
         )
         root = Path(__file__).resolve().parent.parent
         done = subprocess.run([sys.executable, "-c", code, disk], capture_output=True, text=True, cwd=root)
@@ -285,7 +286,7 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
 
     state = tmp_path / "flower"
     state.mkdir()
-    config = tiny(state, stream_task_count=2)
+    config = tiny(state, stream_task_count=2, cortex_network="resnet18")
     path = tmp_path / "tiny.yaml"
     path.write_text(config.model_dump_json(by_alias=True))
     before = {p.pid for p in leftovers()}
@@ -306,7 +307,7 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
     # The killed run's server notices at its next step that it is alone; the new run waits for that.
     assert "has learned all 2 tasks" in run_experiment(again, cores_per_hospital=1)
     assert {p.pid for p in leftovers()} == before
-    run_locally(tiny(tmp_path / "alone", stream_task_count=2))
+    run_locally(tiny(tmp_path / "alone", stream_task_count=2, cortex_network="resnet18"))
     # Ray decides how many threads a hospital has, so the two runs may differ in the last bits of a weight.
     flower, alone = RunStore(state), RunStore(tmp_path / "alone")
     assert flower.experiment("tiny").status == "finished"

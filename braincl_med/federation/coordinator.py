@@ -184,7 +184,7 @@ class Coordinator:
             FederationError: no hospital has any example.
         """
         if not any(r.examples for r in reports):
-            raise FederationError(f"{order}: no hospital has any example of it")
+            raise FederationError(f"{order}: no hospital has any example of it, or two to train on")
         if phase.answer is FEATURE_MOMENTS:
             told = average(reports, {})
             return {**shared, **discriminant(told, shared), **told}

@@ -2,7 +2,7 @@
 
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.named import datasets_of
-from braincl_med.streams.sources import SOURCES, source_of
+from braincl_med.streams.sources import Source, source_of
 from braincl_med.streams.tasks import Registry
 
 
@@ -13,9 +13,11 @@ def describe(registry: Registry, stream: StreamConfig) -> str:
     >>> describe(build_registry(StreamConfig(name="medmnist12"), 1), StreamConfig(name="medmnist12"))
     'MedMNIST (bloodmnist, breastmnist, pneumoniamnist), 28 px'
     """
-    datasets = datasets_of(registry)
-    mine = [(source, [name for name in datasets if source_of(name) is source]) for source in SOURCES]
+    groups: dict[Source, list[str]] = {}
+    for name in datasets_of(registry):
+        groups.setdefault(source_of(name), []).append(name)
     # What is real is named first.
-    parts = [source.described(names, stream) for source, names in sorted(mine, key=lambda m: m[0].synthetic) if names]
+    ordered = sorted(groups.items(), key=lambda group: group[0].synthetic)
+    parts = [source.described(names, stream) for source, names in ordered]
     counted = ", evaluated on VALIDATION scans" if stream.evaluate == "val" else ""
     return f"{' and '.join(parts)}, {stream.size} px{counted}"

@@ -1,5 +1,6 @@
 """A phantom experiment that learns in seconds, for tests of the whole way."""
 
+import tests.small_backbone  # noqa: F401
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExperimentConfig
@@ -11,7 +12,7 @@ name: tiny
 stream: {name: phantom, task-count: 3, train-per-class: 12, test-per-class: 6}
 federation: {hospitals: 2, wait-seconds: 30}
 memory: {components: 6, step: 1.0, guidance: 0}
-cortex: {stem: imagenet}
+cortex: {network: small, stem: imagenet}
 wake: {learning-rate: 0.003, epochs: 2}
 selection: {per-class: 8}
 sleep: {rounds: 2, epochs: 2, batch-size: 16, learning-rate: 0.02}

@@ -16,7 +16,7 @@ from braincl_med.federation.extend import add_task
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError, VaultError
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import Report
+from braincl_med.messages.report import Report, size_of
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import as_json, summarise
 from braincl_med.records.table import table
@@ -272,6 +272,37 @@ def test_two_hospitals_of_one_name_are_refused(tmp_path):
     config = tiny(tmp_path)
     with pytest.raises(FederationError, match="two hospitals answer as 'site-0'"):
         Coordinator(config, local_exchange([local_hospitals(config)[0]] * 2)).run()
+
+
+def test_a_change_of_threads_is_recorded_and_said(tmp_path, caplog):
+    config = tiny(tmp_path, method="finetune", stream_task_count=1, sleep_rounds=2)
+    exchange = local_exchange(local_hospitals(config))
+
+    def resumed_on_another_machine(order):
+        threads = 1 if (order.phase, order.round) == ("train", 0) else 4
+        return [dataclasses.replace(report, threads=threads) for report in exchange(order)]
+
+    Coordinator(config, resumed_on_another_machine).run()
+    said = [r.getMessage() for r in caplog.records if "threads" in r.getMessage()]
+    assert len(said) == 2
+    assert said[0].startswith("site-0 computes with 4 threads and did with 1")
+    assert load_checkpoint(folder_of(tmp_path, "tiny")).threads == {"site-0": 4, "site-1": 4}
+
+
+def test_nothing_is_sent_that_a_phase_does_not_need_and_only_what_was_sent_is_counted(tmp_path):
+    config = tiny(tmp_path, stream_task_count=1, federation_hospitals=3, federation_quorum=2)
+    exchange, sent = local_exchange(local_hospitals(config)[:2]), {}
+
+    def watching(order):
+        sent[order.phase, order.round] = (set(order.weights), size_of(order))
+        return exchange(order)
+
+    Coordinator(config, watching).run()
+    assert not sent["encode", 0][0]
+    assert all(names for (phase, _), (names, _) in sent.items() if phase != "encode")
+    for step in RunStore(tmp_path).steps("tiny"):
+        assert step.bytes_down == 2 * sent[step.phase, step.round][1]
+        assert step.missing == {"unnamed-1": "not connected"}
 
 
 def test_a_second_server_on_one_experiment_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.foundation.errors import FederationError
+from braincl_med.foundation.errors import FederationError, VaultError
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.braincl import memory_key
@@ -122,6 +122,41 @@ def test_an_unexpected_error_leaves_the_hospital_as_one_sentence(tmp_path, monke
     monkeypatch.setattr("braincl_med.methods.braincl.fit", lambda *_: 1 / 0)
     report = hospital.answer(order(hospital.config, "encode"))
     assert report.failure == "unexpected ZeroDivisionError in encode; see the local log"
+
+
+def test_orders_outside_the_hospitals_own_schedule_and_experiment_are_refused(tmp_path):
+    hospital = local_hospitals(tiny(tmp_path))[0]
+    sound = order(hospital.config, "encode")
+    for change, reason in (
+        (
+            {"phase": "dance"},
+            "phase 'dance' is not in the schedule of this experiment, which has: encode, ",
+        ),
+        ({"phase": "train"}, "round 0 of phase 'train' is not in the schedule"),
+        ({"phase": "sleep", "round": 2}, "round 2 of phase 'sleep' is not in the schedule"),
+        ({"task": 3}, "the order is for task 3, there are 3"),
+        ({"experiment": "../site-1/tiny"}, "takes part in 'tiny', the order is for '../site-1/tiny'"),
+    ):
+        report = hospital.answer(replace(sound, **change))
+        assert reason in report.failure
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_diverged_or_was_not_asked_for_does_not_leave_a_hospital(tmp_path, monkeypatch):
+    config = tiny(tmp_path, method="finetune", sleep_learning_rate=1e30)
+    diverged = evaluated_network(config)
+    report = local_hospitals(config)[0].answer(order(config, "train", weights=diverged))
+    assert "holds numbers that are not finite; if training diverged, lower its learning rate" in report.failure
+    assert not report.weights
+    hospital = local_hospitals(tiny(tmp_path))[0]
+    monkeypatch.setattr(
+        "braincl_med.methods.braincl.check", lambda folder: (_ for _ in ()).throw(VaultError("a file is missing"))
+    )
+    assert hospital.answer(order(hospital.config, "encode")).failure == "a file is missing"
+
+
+def evaluated_network(config):
+    return Cortex(9, config.cortex).weights()
 
 
 def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path):

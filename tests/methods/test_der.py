@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.models import resnet18
 
 from braincl_med.cortex.cortex import extract_features, predict, scans_to_tensor
 from braincl_med.federation.coordinator import Coordinator
@@ -13,11 +12,11 @@ from braincl_med.records.store import RunStore
 from braincl_med.settings.config import CortexConfig, SleepConfig
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for
+from tests.small_backbone import SmallBackbone
 
-IMAGENET = CortexConfig(stem="imagenet")
-ONE_BACKBONE = sum(
-    t.numel() * t.element_size() for n, t in resnet18().state_dict().items() if not n.startswith("fc.")
-)
+SMALL = CortexConfig(network="small")
+WIDTH = 64
+ONE_BACKBONE = sum(t.numel() * t.element_size() for t in SmallBackbone(WIDTH).state_dict().values())
 
 
 def network(*classes, seed=0):
@@ -25,8 +24,8 @@ def network(*classes, seed=0):
     torch.manual_seed(seed)
     weights = {}
     for known in classes:
-        weights = DER.grow(weights, IMAGENET, known)
-        cortex = ExpandedCortex.of(weights, IMAGENET)
+        weights = DER.grow(weights, SMALL, known)
+        cortex = ExpandedCortex.of(weights, SMALL)
         calibrate(cortex, noise([0] * 12, seed=known), 6)
         weights = cortex.weights()
     return cortex
@@ -41,21 +40,21 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_each_task_adds_512_features_and_leaves_the_former_ones_and_the_old_rows_as_they_were():
+def test_each_task_adds_a_backbones_features_and_leaves_the_former_ones_and_the_old_rows_as_they_were():
     scans = noise([0] * 4, seed=9)
     before = network(3)
-    after = ExpandedCortex.of(DER.grow(before.weights(), IMAGENET, 5), IMAGENET)
+    after = ExpandedCortex.of(DER.grow(before.weights(), SMALL, 5), SMALL)
     former, features = extract_features(before, scans.images), extract_features(after, scans.images)
-    assert former.shape == (4, 512)
-    assert features.shape == (4, 1024)
-    assert torch.equal(features[:, :512], former)
+    assert former.shape == (4, WIDTH)
+    assert features.shape == (4, 2 * WIDTH)
+    assert torch.equal(features[:, :WIDTH], former)
     # The new backbone starts from the weights of the one before it.
-    assert torch.equal(features[:, 512:], former)
-    assert torch.equal(after.classifier.weight[:3, :512], before.classifier.weight)
+    assert torch.equal(features[:, WIDTH:], former)
+    assert torch.equal(after.classifier.weight[:3, :WIDTH], before.classifier.weight)
     assert torch.equal(after.classifier.bias[:3], before.classifier.bias)
-    assert after.classifier.weight[:3, 512:].std() > 0
+    assert after.classifier.weight[:3, WIDTH:].std() > 0
     assert after.auxiliary.out_features == 1 + 2
-    assert extract_features(network(2, 4, 5), scans.images).shape == (4, 3 * 512)
+    assert extract_features(network(2, 4, 5), scans.images).shape == (4, 3 * WIDTH)
     with pytest.raises(ValueError, match="cannot shrink"):
         after.widen(4)
 
@@ -77,7 +76,7 @@ def test_training_and_calibration_change_the_newest_backbone_only():
 
 def test_weights_rebuild_the_network_and_what_is_frozen_in_it():
     cortex, scans = network(2, 3, 5), noise([0] * 5)
-    again = ExpandedCortex.of(cortex.weights(), IMAGENET)
+    again = ExpandedCortex.of(cortex.weights(), SMALL)
     assert np.array_equal(predict(cortex, scans.images), predict(again, scans.images))
     assert predict(again, scans.images[:0]).shape == (0, 5)
     assert {n.split(".")[0] for n, p in again.named_parameters() if not p.requires_grad} == {"backbone", "added"}
@@ -101,7 +100,7 @@ def test_the_loss_adds_that_of_telling_new_classes_from_old_by_the_newest_featur
     features = extract_features(cortex, scans.images).double().numpy()
     rows = {name: tensor.double().numpy() for name, tensor in cortex.weights().items()}
     main = entropy(features @ rows["classifier.weight"].T + rows["classifier.bias"], scans.labels)
-    told = entropy(features[:, 512:] @ rows["auxiliary.weight"].T + rows["auxiliary.bias"], [0, 0, 1, 2, 2])
+    told = entropy(features[:, WIDTH:] @ rows["auxiliary.weight"].T + rows["auxiliary.bias"], [0, 0, 1, 2, 2])
     assert loss == pytest.approx(main + 0.3 * told, rel=1e-4)
     assert DER.objective(hospital, order_for("train", 0, {}), cortex) is None
 
@@ -181,7 +180,7 @@ def test_over_three_tasks_at_two_hospitals_old_backbones_stay_bit_by_bit(tmp_pat
         (of_backbone(third, 2), of_backbone(third, 1)),
     ):
         assert not any(torch.equal(newer[name], older[name]) for name in newer if "tracked" not in name)
-    assert [weights["classifier.weight"].shape[1] for weights in evaluated] == [512, 1024, 1536]
+    assert [weights["classifier.weight"].shape[1] for weights in evaluated] == [WIDTH, 2 * WIDTH, 3 * WIDTH]
 
     store = RunStore(tmp_path)
     sizes = {(after, item): n for after, hospital, item, n in store.storage("tiny") if hospital == "site-0"}
@@ -191,5 +190,5 @@ def test_over_three_tasks_at_two_hospitals_old_backbones_stay_bit_by_bit(tmp_pat
         "train", "calibrate", "rebalance", "remember", "evaluate"
     ] * 3  # fmt: skip
     # What training sends back does not grow with the frozen backbones, but for the classifier's columns.
-    assert steps[2, "train"].bytes_up - steps[0, "train"].bytes_up < 2 * 4 * 9 * 1536 + 1000
+    assert steps[2, "train"].bytes_up - steps[0, "train"].bytes_up < 2 * 4 * 9 * 3 * WIDTH + 1000
     assert [steps[task, "rebalance"].examples for task in range(3)] == [18, 48, 72]

@@ -8,14 +8,14 @@ from braincl_med.settings.config import CortexConfig
 from braincl_med.streams.tasks import Scans
 from tests.methods.one_hospital import hospital_with, noise, order_for
 
-IMAGENET = CortexConfig(stem="imagenet")
+SMALL = CortexConfig(network="small")
 LABELS = [0] * 10 + [1] * 10 + [2] * 4
 
 
 @pytest.fixture(scope="module")
 def weights():
     torch.manual_seed(0)
-    return Cortex(3, IMAGENET).weights()
+    return Cortex(3, SMALL).weights()
 
 
 def remembered(folder, scans, weights, task=0, **overrides):
@@ -63,7 +63,7 @@ def test_without_a_budget_each_class_has_as_many_as_asked_for(tmp_path, weights)
 def test_exemplars_are_those_that_the_rule_chooses_by_features_of_the_network(tmp_path, weights, rule):
     scans = noise(LABELS)
     _, kept = remembered(tmp_path, scans, weights, exemplars_per_class=3, exemplars_rule=rule)
-    features = extract_features(Cortex.of(weights, IMAGENET), scans.images).double()
+    features = extract_features(Cortex.of(weights, SMALL), scans.images).double()
     expected = []
     for label in range(3):
         mine = features[scans.labels == label]

@@ -19,12 +19,12 @@ from braincl_med.streams.tasks import Scans
 from tests.federation.experiments import tiny
 from tests.methods.one_hospital import hospital_with, noise, order_for, smooth
 
-IMAGENET = CortexConfig(stem="imagenet")
+SMALL = CortexConfig(network="small")
 
 
 def network(seed=0, classes=5):
     torch.manual_seed(seed)
-    return PrototypeCortex(classes, IMAGENET)
+    return PrototypeCortex(classes, SMALL)
 
 
 def remembering(folder, tasks, weights, **overrides):
@@ -36,7 +36,7 @@ def remembering(folder, tasks, weights, **overrides):
 
 
 def with_prototypes(weights, *reports):
-    return PrototypeCortex.of(average(reports, weights), IMAGENET)
+    return PrototypeCortex.of(average(reports, weights), SMALL)
 
 
 def test_the_loss_is_cross_entropy_of_yes_and_no_with_the_teachers_answers_for_old_classes():
@@ -129,10 +129,10 @@ def test_prototypes_of_all_tasks_are_taken_anew_under_the_current_network(tmp_pa
 
 def test_widening_keeps_prototypes_and_the_weights_rebuild_the_network():
     cortex = network(classes=3)
-    cortex.prototypes += torch.rand(3, 512)
-    grown = PrototypeCortex.of(ICARL.grow(cortex.weights(), IMAGENET, 5), IMAGENET)
+    cortex.prototypes += torch.rand(3, 64)
+    grown = PrototypeCortex.of(ICARL.grow(cortex.weights(), SMALL, 5), SMALL)
     assert torch.equal(grown.prototypes[:3], cortex.prototypes)
-    assert grown.prototypes.shape == (5, 512)
+    assert grown.prototypes.shape == (5, 64)
     assert grown.prototypes[3:].abs().max() == 0
     assert torch.equal(grown.classifier.weight[:3], cortex.classifier.weight)
 

@@ -25,7 +25,7 @@ from tests.methods.one_hospital import hospital_with, noise, order_for
 from tests.methods.small_network import SmallNetwork
 from tests.phases.test_wake import two_tints
 
-IMAGENET = CortexConfig(stem="imagenet")
+SMALL = CortexConfig(network="small")
 FOR_DIGITS = SleepConfig(rounds=1, epochs=8, batch_size=32, learning_rate=0.01, crop_padding=0, flip=False)
 QUICK = MygoConfig(generator_steps=3)
 
@@ -163,7 +163,7 @@ def test_the_teacher_is_the_network_of_the_first_round_and_gone_after_the_last(t
     quick = {"mygo_generator_steps": 1, "sleep_epochs": 2}
     hospital = hospital_with(tmp_path, tasks, method="mygo", **quick)
     torch.manual_seed(0)
-    first, later = (Cortex(5, IMAGENET).weights() for _ in range(2))
+    first, later = (Cortex(5, SMALL).weights() for _ in range(2))
 
     def answered(phase, weights, task=1, number=0):
         report = hospital.answer(order_for(phase, task, weights, number=number))
@@ -189,7 +189,7 @@ def test_new_rows_of_the_student_begin_alike_at_all_hospitals_and_old_ones_as_th
     tasks = {0: noise([0, 1, 2, 0, 1]), 1: noise([3, 4, 3, 4])}
     still = {"mygo_learning_rate": 1e-12, "mygo_generator_steps": 1}
     torch.manual_seed(0)
-    weights = Cortex(5, IMAGENET).weights()
+    weights = Cortex(5, SMALL).weights()
     rows = []
     for name in ("site-0", "site-1"):
         hospital = hospital_with(tmp_path, tasks, name=name, method="mygo", sleep_weight_decay=0, **still)

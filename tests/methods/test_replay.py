@@ -21,7 +21,7 @@ LABELS = [0] * 12 + [1] * 12 + [2] * 6
 def remembered(folder, scans, method="replay-webp", **overrides):
     torch.manual_seed(0)
     hospital = hospital_with(folder, {0: scans}, method=method, **overrides)
-    report = hospital.answer(order_for("remember", 0, Cortex(3, CortexConfig(stem="imagenet")).weights()))
+    report = hospital.answer(order_for("remember", 0, Cortex(3, CortexConfig(network="small")).weights()))
     assert not report.failure
     return hospital, report.examples
 
