@@ -104,7 +104,7 @@ class Hospitals:
 
     def _called(self, answer: Report) -> str:
         """The name under which a refused answer is recorded: its sender's, where that is known."""
-        claimed = "" if answer.hospital in self.names.values() else answer.hospital
+        claimed = "" if answer.sender and answer.hospital in self.names.values() else answer.hospital
         return self.names.get(answer.sender) or claimed or f"node-{answer.sender}"
 
     def _silent(self, answers: Sequence[Report], known: Sequence[str]) -> dict[str, str]:

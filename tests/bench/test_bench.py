@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from apps.cli.main import app
 from braincl_med.bench import cells
 from braincl_med.bench.cells import Result, results_of, run_cells
-from braincl_med.bench.plan import ENCODE, BenchConfig, cells_of, chosen, load_bench
+from braincl_med.bench.plan import BenchConfig, cells_of, chosen, load_bench
 from braincl_med.bench.report import figure, markdown
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.methods import METHODS
-from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import packaged_configs
+from braincl_med.settings.methods import FACTS
 from tests.federation.experiments import TINY
 
 ROWS = """
@@ -34,7 +34,7 @@ rows:
 
 
 def written(tmp_path, rows=ROWS):
-    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("network: small, ", ""))
     path = tmp_path / "bench.yaml"
     head = f"name: small\nexperiment: {tmp_path / 'tiny.yaml'}\nseeds: [1]\nstreams: {{phantom: {{}}}}\n"
     path.write_text(head + rows)
@@ -340,8 +340,8 @@ def test_the_benchmarks_that_travel_with_the_code_are_sound(path):
 
 
 def test_the_methods_that_encode_are_those_with_such_a_phase():
-    config = ExperimentConfig()
-    assert set(ENCODE) == {name for name, m in METHODS.items() if "encode" in dict(m.steps(config))}
+    encode = {name for name, method in METHODS.items() if "encode" in {phase.name for phase in method.phases}}
+    assert encode == {name for name, facts in FACTS.items() if "memory" in facts.sections}
 
 
 @pytest.mark.parametrize("seeds", [[1, 1], [True]])

@@ -105,10 +105,10 @@ def test_an_added_task_whose_scans_have_gone_is_refused_before_the_start(program
     config = as_if_learned(tiny(tmp_path))
     add_task(tmp_path, "tiny", "blood", ["bloodmnist/0"], look=False)
 
-    def gone(stream, dataset, split, folder):
+    def gone(dataset, *_):
         raise DataError(f"'{dataset}.npz' is missing")
 
-    monkeypatch.setattr("braincl_med.federation.extend.labels_of", gone)
+    monkeypatch.setattr("braincl_med.streams.medmnist.ensure", gone)
     with pytest.raises(DataError, match=r"'bloodmnist.npz' is missing"):
         run_experiment(config, cores_per_hospital=1)
     assert not (tmp_path / "submitted").exists()

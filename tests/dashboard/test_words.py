@@ -4,7 +4,6 @@ from pathlib import Path
 from apps.dashboard.words import ITEMS, METHODS, PHASES, SCORES
 from braincl_med import methods
 from braincl_med.evaluation.rejection import EDGES
-from braincl_med.messages.order import SHARED_PHASES
 from braincl_med.methods import METHODS as ALL
 from braincl_med.methods import exemplars
 from braincl_med.vault.vault import Vault
@@ -12,7 +11,7 @@ from braincl_med.vault.vault import Vault
 
 def test_every_method_phase_and_score_has_words() -> None:
     assert METHODS.keys() == ALL.keys()
-    assert PHASES.keys() == {*SHARED_PHASES, *(phase for method in ALL.values() for phase in method.phases)}
+    assert PHASES.keys() == {phase.name for method in ALL.values() for phase in method.phases}
     assert SCORES.keys() == EDGES.keys()
 
 

@@ -13,6 +13,7 @@ from braincl_med.foundation.errors import ConfigError, DataError, LockedError
 from braincl_med.foundation.files import locked
 from braincl_med.messages.order import Order
 from braincl_med.records.store import RunStore
+from braincl_med.streams.sources import MedMnist
 from tests.federation.experiments import as_if_learned, tiny
 
 
@@ -32,7 +33,7 @@ def change(state, **values):
     save_checkpoint(folder, load_checkpoint(folder).model_copy(update=values))
 
 
-def missing(stream, dataset, split, folder):
+def missing(dataset, *_):
     raise DataError(f"'{dataset}.npz' is missing")
 
 
@@ -67,7 +68,7 @@ def test_of_two_that_add_at_once_one_is_refused_and_none_is_lost(learned, monkey
 
 
 def test_a_task_without_scans_is_refused_unless_nobody_is_to_look(learned, monkeypatch):
-    monkeypatch.setattr(extend, "labels_of", missing)
+    monkeypatch.setattr("braincl_med.streams.medmnist.ensure", missing)
     with pytest.raises(DataError, match=r"'bloodmnist.npz' is missing; --unchecked adds"):
         add_task(learned, "tiny", "blood", ["bloodmnist/0"])
     assert names(learned) == ["task-1"]
@@ -77,14 +78,16 @@ def test_a_task_without_scans_is_refused_unless_nobody_is_to_look(learned, monke
 
 def test_scans_are_looked_for_in_the_folder_that_is_named(learned, monkeypatch):
     looked = []
-    monkeypatch.setattr(extend, "labels_of", lambda stream, *place: looked.append(place))
+    monkeypatch.setattr(MedMnist, "labels", lambda self, *place: looked.append(place))
     add_task(learned, "tiny", "blood", ["bloodmnist/0"], learned / "data")
-    assert looked == [("bloodmnist", split, learned / "data") for split in ("train", "test")]
+    assert [(place[0], place[1], place[3]) for place in looked] == [
+        ("bloodmnist", split, learned / "data") for split in ("train", "test")
+    ]
 
 
 def test_a_task_that_nobody_has_begun_is_taken_back_everywhere(learned, monkeypatch):
     before = RunStore(learned).experiment("tiny").registry
-    monkeypatch.setattr(extend, "labels_of", missing)
+    monkeypatch.setattr("braincl_med.streams.medmnist.ensure", missing)
     add_task(learned, "tiny", "blood", ["bloodmnist/0"], look=False)
     registry = load_checkpoint(folder_of(learned, "tiny")).registry
     store = RunStore(learned)

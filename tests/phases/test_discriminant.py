@@ -10,12 +10,13 @@ from braincl_med.cortex.cortex import Cortex, Weights, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS, moments, no_moments
 from braincl_med.evaluation.rejection import histogram
-from braincl_med.federation.aggregate import average, objection
+from braincl_med.federation.aggregate import average
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.messages.update import objection
 from braincl_med.methods import METHODS
 from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.store import RunStore

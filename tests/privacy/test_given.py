@@ -53,7 +53,6 @@ SETTINGS = {
     "stream-train-per-class": 8,
     "stream-test-per-class": 8,
     "selection-per-class": 8,
-    "memory-epochs": 1,
     "memory-components": 12,
 }
 

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from braincl_med.foundation.arrays import Positions
 from braincl_med.foundation.errors import ConfigError
-from braincl_med.streams.shares import Index, Share, share_of
+from braincl_med.streams.shares import Share, share_of
 
 SHARES: tuple[Share, ...] = ("iid", "dirichlet", "by-class", "one-class")
 
@@ -17,7 +18,7 @@ def all_shares(
     cap: int = 1000,
     alpha: float = 0.5,
     seed: int = 0,
-) -> list[Index]:
+) -> list[Positions]:
     return [share_of(labels, classes, cap, share, alpha, hospitals, h, seed) for h in range(hospitals)]
 
 

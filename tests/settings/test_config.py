@@ -15,7 +15,7 @@ from braincl_med.settings.loading import (
     packaged_configs,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_overrides_win_and_empty_ones_do_not():
 def test_overrides_may_be_texts():
     texts = {
         "sleep-epochs": "6",
-        "memory-lambda": "0.5",
+        "memory-step": "0.5",
         "sleep-flip": "False",
         "stream-size": "64",
         "resume": "true",
     }
     config = load_experiment("{}", texts)
-    assert (config.sleep.epochs, config.memory.lambda_, config.sleep.flip) == (6, 0.5, False)
+    assert (config.sleep.epochs, config.memory.step, config.sleep.flip) == (6, 0.5, False)
     assert config.stream.size == 64
 
 
