@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from apps.cli.launcher import run_experiment
@@ -196,6 +197,38 @@ def test_a_killed_supernode_is_named_though_its_error_comes_from_the_superlink(t
     missing = [s.missing for s in RunStore(tmp_path).steps("tiny") if s.phase == "sleep"]
     assert [list(m) for m in missing] == [["site-1"]] * 2
     assert "did not answer" in missing[0]["site-1"]
+
+
+@pytest.mark.parametrize("spoiled", ["no records", "no json", "no array", "deep", "a huge loss"])
+def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
+    config = tiny(tmp_path, federation_quorum=1, stream_task_count=1, sleep_rounds=1, method="finetune")
+    grid = InProcessGrid(contexts(config))
+    original = grid.send_and_receive
+
+    def spoiling(messages, *, timeout=None):
+        replies = original(messages, timeout=timeout)
+        if messages[0].metadata.message_type == "train.train":
+            content = replies[1].content
+            text = content["report"]["json"]
+            if spoiled == "no records":
+                content = RecordDict()
+            elif spoiled == "no json":
+                content["report"] = ConfigRecord({"json": 5})
+            elif spoiled == "deep":
+                content["report"] = ConfigRecord({"json": '{"a":' * 10**5})
+            elif spoiled == "a huge loss":
+                content["report"] = ConfigRecord({"json": re.sub('"loss": [^,]*', f'"loss": {10**400}', text)})
+            else:
+                content["weights"] = ArrayRecord({"classifier.bias": Array("float32", (3,), "numpy.ndarray", b"")})
+            replies[1] = Message(content, reply_to=messages[1])
+        return replies
+
+    grid.send_and_receive = spoiling
+    serve(grid, config)
+    steps = {step.phase: step for step in RunStore(tmp_path).steps("tiny")}
+    assert list(steps["train"].missing) in (["node-101"], ["site-1"])
+    assert "cannot be" in next(iter(steps["train"].missing.values()))
+    assert steps["evaluate"].missing == {}
 
 
 def leftovers():

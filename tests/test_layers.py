@@ -36,6 +36,12 @@ def imports(path):
             yield from (alias.name for alias in node.names)
 
 
+def test_settings_tables_and_the_dashboards_store_need_no_torch():
+    code = "import sys; import braincl_med.records.summary, braincl_med.records.table, braincl_med.settings.loading; "
+    code += "import braincl_med.evaluation.fairness; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_every_folder_imports_only_what_lies_below_it():
     for folder, allowed in ALLOWED.items():
         for path in (ROOT / "braincl_med" / folder).rglob("*.py"):

@@ -1,1 +1,1 @@
-"""The shared network: a ResNet-18 backbone and a classifier that grows."""
+"""The shared network: a backbone, and a classifier that grows."""

@@ -1,1 +1,1 @@
-"""What server and client share without Flower: the schedule, the messages, aggregation, checkpoint."""
+"""An experiment over hospitals without Flower: the coordinator's loop, a hospital's door, joining, checkpoint."""

@@ -4,7 +4,6 @@ import hashlib
 import random
 
 import numpy as np
-import torch
 
 
 def seed_for(seed: int, *purpose: str | int) -> int:
@@ -21,6 +20,9 @@ def seed_for(seed: int, *purpose: str | int) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy's legacy generator (some libraries still use it) and torch; cuDNN chooses reproducibly."""
+    # Imported here: whoever only derives seeds, or reads what was recorded, needs no torch.
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)

@@ -24,6 +24,7 @@ from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, auroc, fpr_at_95
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
 from braincl_med.settings.methods import FACTS
+from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import Registry
 
 NAN = float("nan")
@@ -213,7 +214,7 @@ def summarise(store: RunStore, name: str) -> Summary:
         name=name,
         method=experiment.method,
         data=experiment.data,
-        synthetic="phantom" in experiment.data.lower() or "synthetic" in experiment.data.lower(),
+        synthetic=any(source_of(spec.dataset).synthetic for spec in registry.classes),
         seed=experiment.seed,
         status=experiment.status,
         message=experiment.message,

@@ -49,6 +49,19 @@ def logits(weights: Weights, features: Tensor) -> Tensor:
     return features @ weights["classifier.weight"].T + weights["classifier.bias"]
 
 
+def test_with_nothing_to_tell_apart_all_rows_stay_as_they_are():
+    rows = classifier()
+    features = torch.randn(6, FEATURES)
+    for labels, values in (
+        ([1] * 6, features),
+        ([1], features[:1]),
+        ([0, 0, 1, 1, 3, 3], features[:1].expand(6, -1)),
+        ([0, 0, 0, 1, 1, 1], features[[0, 1, 2, 0, 1, 2]]),
+    ):
+        solved = discriminant(moments(values, torch.tensor(labels), CLASSES), rows)
+        assert all(torch.equal(solved[name], rows[name]) for name in solved), labels
+
+
 @pytest.mark.parametrize("shrinkage", [0.0, 0.1, 2.0])
 def test_it_is_scikit_learns_discriminant_up_to_its_scale(shrinkage: float) -> None:
     features, labels = samples(1)

@@ -28,6 +28,10 @@ REGISTRY = Registry(
         for name, data, names in TASKS
     )
 )
+DRAWN = Registry.model_validate_json(
+    REGISTRY.model_dump_json().replace('"bloodmnist"', '"phantom-blood"').replace('"breastmnist"', '"phantom-breast"')
+)
+"""The same as if some of it were phantoms."""
 PHASES = {
     "braincl": ("encode", "wake", "select", "sleep", "sleep", "evaluate"),
     "finetune": ("train", "train", "evaluate"),
@@ -43,7 +47,8 @@ def settings(name: str, method: str) -> dict[str, Any]:
 
 def begin(store: RunStore, name: str, method: str = "braincl", data: str = SYNTHETIC) -> None:
     """An experiment that has only begun."""
-    store.begin(settings(name, method), REGISTRY, {"python": "3.11.9", "torch": "2.11.0"}, data)
+    registry = DRAWN if data == SYNTHETIC else REGISTRY
+    store.begin(settings(name, method), registry, {"python": "3.11.9", "torch": "2.11.0"}, data)
 
 
 def confusion_after(task: int, method: str, rng: np.random.Generator) -> np.ndarray:
