@@ -113,5 +113,5 @@ def test_what_nobody_registered_is_refused_with_what_there_is(tmp_path):
     with pytest.raises(ConfigError, match=r"'method' is 'toy', expected one of: braincl, joint"):
         load_experiment(EXPERIMENT)
     plain = load_experiment("{}", {"cortex-network": "edges", "state-root": str(tmp_path)})
-    with pytest.raises(ConfigError, match=r"no backbone 'edges' \(cortex-network\); there are: resnet18"):
+    with pytest.raises(ConfigError, match=r"no backbone 'edges' \(cortex-network\): take resnet18"):
         run_locally(plain)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
+import torch
 from torch import nn
 from torchvision.models import resnet18 as torchvision_resnet18
 
@@ -44,7 +45,43 @@ def resnet18(config: CortexConfig) -> nn.Module:
 
 
 BACKBONES: dict[str, Backbone] = {"resnet18": Backbone(512, resnet18)}
-"""Every backbone by its name."""
+"""Every backbone of ours by its name; timm's are looked up by theirs."""
+
+
+@lru_cache(maxsize=8)
+def has_batch_statistics(config: CortexConfig) -> bool:
+    """Whether the network normalises by statistics of batches, which averaging over hospitals leaves wrong."""
+    with torch.device("meta"):
+        return any(isinstance(m, nn.BatchNorm2d) for m in backbone_of(config).build(config).modules())
+
+
+@lru_cache(maxsize=8)
+def _of_timm(config: CortexConfig) -> Backbone | None:
+    """A network of timm's registry that gives pooled features, None where timm has none of that name.
+
+    Raises:
+        ConfigError: timm is not installed, or keys of the ResNet-18 are set beside its name.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"cortex-network '{config.network}' needs the package 'timm': pip install '.[backbones]'"
+        ) from None
+    if not timm.is_model(config.network):
+        return None
+    defaults = CortexConfig()
+    for key in ("stem", "norm"):
+        if getattr(config, key) != getattr(defaults, key):
+            raise ConfigError(f"cortex-{key} belongs to resnet18: leave it out for '{config.network}'")
+
+    def build(config: CortexConfig) -> nn.Module:
+        network: nn.Module = timm.create_model(config.network, pretrained=False, num_classes=0)
+        return network
+
+    with torch.device("meta"):
+        features = int(build(config).num_features)  # type: ignore[arg-type]
+    return Backbone(features, build)
 
 
 def backbone_of(config: CortexConfig) -> Backbone:
@@ -53,8 +90,10 @@ def backbone_of(config: CortexConfig) -> Backbone:
     Raises:
         ConfigError: there is none of that name.
     """
-    if config.network not in BACKBONES:
+    found = BACKBONES.get(config.network) or _of_timm(config)
+    if found is None:
         raise ConfigError(
-            f"there is no backbone '{config.network}' (cortex-network); there are: {', '.join(BACKBONES)}"
+            f"there is no backbone '{config.network}' (cortex-network): take {', '.join(BACKBONES)} or a name that "
+            "timm.list_models() has"
         )
-    return BACKBONES[config.network]
+    return found

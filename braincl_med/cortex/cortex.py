@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from braincl_med.cortex.backbones import backbone_of
 from braincl_med.foundation.devices import accelerator, bfloat16_is_fast
@@ -32,6 +33,7 @@ class Cortex(nn.Module):
         super().__init__()
         kind = backbone_of(config)
         self.width = kind.features
+        self.input = config.input
         self.backbone = kind.build(config)
         self.classifier = nn.Linear(self.width, classes)
         new_rows(self.classifier, 0)
@@ -50,6 +52,8 @@ class Cortex(nn.Module):
 
     def features(self, scans: Tensor) -> Tensor:
         """(B, width) features of scans (B, 3, H, W) in [0, 1]."""
+        if self.input is not None and scans.shape[-1] != self.input:
+            scans = functional.interpolate(scans, (self.input, self.input), mode="bilinear", antialias=True)
         scans = ((scans - 0.5) / 0.5).contiguous(memory_format=self.layout)
         with torch.autocast(scans.device.type, self.precision, enabled=self.precision != torch.float32):
             features = self.embed(scans)

@@ -32,6 +32,7 @@ class Checkpoint(BaseModel):
         task, position: the next step; `task` equals the number of tasks once all are learned.
         hospitals: the names that have answered so far.
         threads: with how many each of them computed last, since version 2; the last bits of a result depend on it.
+        start: SHA-256 of the file of weights that its backbone began from, empty where these were drawn.
         weights: file name of the shared network, empty before the first task.
         sha256: of that file.
     """
@@ -47,6 +48,7 @@ class Checkpoint(BaseModel):
     position: int = 0
     hospitals: tuple[str, ...] = ()
     threads: dict[str, int] = {}
+    start: str = ""
     weights: str = ""
     sha256: str = ""
 

@@ -19,6 +19,7 @@ import numpy as np
 from braincl_med.cortex.backbones import backbone_of
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
+from braincl_med.cortex.start import load_start, started
 from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
@@ -66,6 +67,7 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
     backbone_of(config.cortex)
     found = load_checkpoint(folder_of(config.state_folder, config.name))
     if found is None:
+        start_of(config)
         registry = build_registry(config.stream, config.seed)
         return Checkpoint(experiment=config.name, settings=config.as_result_settings(), registry=registry)
     changed = changed_settings(found.settings, config)
@@ -74,12 +76,26 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
             f"experiment '{config.name}' was begun with other settings: {'; '.join(changed)}; "
             f"use the former ones, another name, or start afresh (what may change at any time: {', '.join(FREE)})"
         )
+    if found.weights and config.cortex.weights and start_of(config)[1] != found.start:
+        raise ConfigError(
+            f"experiment '{config.name}' began from other weights than cortex-weights names now, which cannot be "
+            "changed: leave the key out, or start afresh"
+        )
     if found.interrupted and not config.resume:
         task = found.registry.tasks[found.task].name
         raise ConfigError(
             f"experiment '{config.name}' was interrupted in task '{task}': set resume to continue it, or start afresh"
         )
     return found
+
+
+def start_of(config: ExperimentConfig) -> tuple[Weights, str]:
+    """The weights that the backbone begins from and their SHA-256; nothing where they are drawn.
+
+    Raises:
+        ConfigError: as `load_start`.
+    """
+    return load_start(Path(config.cortex.weights).expanduser()) if config.cortex.weights else ({}, "")
 
 
 def record_end(store: RunStore, experiment: str) -> None:
@@ -152,12 +168,13 @@ class Coordinator:
         shared, velocity = apart(weights, VELOCITY)
         shared, told = apart(shared, MOMENTS)
         if first:
-            shared = self._widened(checkpoint, shared)
+            shared, start = self._widened(checkpoint, shared)
+            checkpoint = checkpoint.model_copy(update={"start": start})
         sent = _sent(phase.need, shared, told)
         order = Order(self.config.name, checkpoint.task, phase.name, number, checkpoint.registry, sent)
         begun = time.perf_counter()
         outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
-        if phase.answer.published:
+        if phase.answer.summed:
             shared = self._joined(order, phase, outcome.usable, shared, velocity if number else {})
         self._record(order, phase, outcome, checkpoint, time.perf_counter() - begun, store)
         last = checkpoint.position + 1 == len(schedule)
@@ -171,7 +188,7 @@ class Coordinator:
             }
         )
         # What lay beside the network is dropped as soon as no step needs it.
-        rewritten = first or phase.answer.published or velocity or told
+        rewritten = first or phase.answer.summed or velocity or told
         folder = folder_of(self.config.state_folder, self.config.name)
         return save_checkpoint(folder, checkpoint, shared if rewritten else None), shared
 
@@ -195,10 +212,17 @@ class Coordinator:
         moved, now = with_momentum(shared, joined, former, momentum)
         return {**moved, **{VELOCITY + name: tensor for name, tensor in now.items()}}
 
-    def _widened(self, checkpoint: Checkpoint, weights: Weights) -> Weights:
-        """The network with a row for every class up to the new task; the first one from the experiment's seed."""
+    def _widened(self, checkpoint: Checkpoint, weights: Weights) -> tuple[Weights, str]:
+        """The network with a row for every class up to the new task, and the digest of what its backbone began from.
+
+        The first one is drawn by the experiment's seed, but for weights that the configuration names.
+        """
         seed_everything(seed_for(self.config.seed, "cortex", checkpoint.task))
-        return self.method.grow(weights, self.config.cortex, checkpoint.registry.seen(checkpoint.task))
+        grown = self.method.grow(weights, self.config.cortex, checkpoint.registry.seen(checkpoint.task))
+        if weights:
+            return grown, checkpoint.start
+        start, digest = start_of(self.config)
+        return (started(grown, start), digest) if start else (grown, "")
 
     def _record(
         self, order: Order, phase: Phase, outcome: Outcome, checkpoint: Checkpoint, seconds: float, store: RunStore

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from braincl_med.cortex.backbones import has_batch_statistics
 from braincl_med.cortex.cortex import Cortex, extract_features
 from braincl_med.cortex.gaussians import moments
 from braincl_med.foundation.progress import bar
@@ -75,6 +76,6 @@ def training_rounds(config: ExperimentConfig, phase: Phase) -> Schedule:
     Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged. A
     classifier that is solved follows from the features of the network as it then is.
     """
-    calibrated = ((CALIBRATE, 0),) if config.cortex.norm == "batch" else ()
+    calibrated = ((CALIBRATE, 0),) if has_batch_statistics(config.cortex) else ()
     solved = ((DISCRIMINATE, 0),) if config.sleep.classifier == "discriminant" else ()
     return (*rounds(phase, config.sleep.rounds), *calibrated, *solved)

@@ -101,8 +101,11 @@ class FederationConfig(Section):
 
 
 class CortexConfig(Section):
-    """The shared network: its backbone (a key of `cortex.backbones.BACKBONES`), stem and normalisation.
+    """The shared network: its backbone, where that starts from, and how it computes.
 
+    `network` is `resnet18`, to which `stem` and `norm` belong, or a network of timm's registry. `weights` names a
+    file on the server's machine with the backbone's weights to start from; without one they are drawn by the seed.
+    Scans are resampled to `input` pixels a side on the network's device, where that is given.
     `precision: auto` is bfloat16 where the machine computes in it natively, else float32. `compile` lets
     `torch.compile` build the backbone's kernels, which takes a minute and, on a CPU, a C++ compiler.
     """
@@ -110,6 +113,8 @@ class CortexConfig(Section):
     network: str = "resnet18"
     stem: Literal["imagenet", "3x3", "3x3-stride2"] = "3x3"
     norm: Literal["batch", "group"] = "batch"
+    weights: str = ""
+    input: int | None = Field(default=None, ge=8, le=1024)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
 
@@ -258,6 +263,7 @@ class ExperimentConfig(Section):
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "federation-quorum", "federation-wait-seconds",
     "federation-round-timeout-seconds", "stream-download", "stream-fallback",
+    "cortex-weights",
 )  # fmt: skip
 """Keys that may change at any time, also within a task; all others are fixed once an experiment has begun."""
 
