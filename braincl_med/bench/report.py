@@ -11,6 +11,7 @@ import numpy as np
 
 from braincl_med.bench.cells import Result
 from braincl_med.bench.plan import BenchConfig
+from braincl_med.foundation.devices import accelerator_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,4 +167,5 @@ def _machine() -> str:
         cores = sum(line.startswith("processor") for line in lines)
     except (OSError, StopIteration):
         name, cores = platform.machine(), 0
-    return f"{name}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}"
+    gpu = f" and {found}" if (found := accelerator_name()) else ""
+    return f"{name}, {cores} cores{gpu}, Python {platform.python_version()}, torch {version('torch')}"

@@ -13,6 +13,11 @@ def accelerator() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def accelerator_name() -> str:
+    """What the GPU is called; empty where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def bfloat16_is_fast() -> bool:
     """Whether the device computes in bfloat16 natively; elsewhere it takes twice as long as single precision."""
     if accelerator().type == "cuda":
