@@ -23,6 +23,8 @@ from tests.federation.experiments import as_if_learned, tiny
 
 def _program(folder):
     """`braincl run quick` over the stand-ins in `folder`."""
+    # Whoever runs the tests in the background may ignore it, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     send_stderr_to(folder / "said")
     superlink.PROGRAMS = folder
     os.environ["FAKE_FOLDER"] = str(folder)
