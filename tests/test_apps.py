@@ -1,5 +1,6 @@
 """The Flower apps: in-process over a grid of client apps, and once for real."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,17 +15,22 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from apps.cli.launcher import run_experiment
+from apps.cli import launcher
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
+from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.foundation.errors import BrainclError
+from braincl_med.foundation.processes import LAUNCHER_VARIABLE
 from braincl_med.methods import METHODS
 from braincl_med.methods.braincl import SLEEP
 from braincl_med.records.store import RunStore
+from braincl_med.vault.vault import Vault
 from client.app import app as client_app
 from server.app import FlowerNodes, message_type
 from server.app import app as server_app
 from tests.federation.experiments import tiny
 from tests.federation.test_coordinator import figures
 
-QUICK = ("run", "quick", "-c")
 BRAINCL = Path(sys.executable).parent / "braincl"
 
 
@@ -81,8 +87,6 @@ def server_context(config):
 
 @pytest.mark.parametrize("method", ["braincl", "icarl"])
 def test_the_apps_reach_the_same_results_as_hospitals_without_flower(tmp_path, method):
-    from braincl_med.federation.local import run_locally
-
     config = tiny(tmp_path / "flower", method=method, stream_task_count=2)
     grid = InProcessGrid(contexts(config))
     serve(grid, config)
@@ -110,6 +114,7 @@ def test_what_crosses_the_wire_is_weights_and_text_without_scans(tmp_path):
 
     grid.send_and_receive = watching
     serve(grid, config)
+    assert any(reply.content["weights"] for reply in seen)
     for reply in seen:
         assert set(reply.content) == {"weights", "report"}
         names = set(reply.content["weights"])
@@ -231,8 +236,29 @@ def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
     assert steps["evaluate"].missing == {}
 
 
-def leftovers():
-    return [p for p in psutil.process_iter(["cmdline"]) if "flower-superlink" in " ".join(p.info["cmdline"] or [])]
+def below(launcher):
+    """Every process of a run by the launcher that its environment names, whoever is its parent by now."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(LAUNCHER_VARIABLE) == str(launcher):
+                found.append(process)
+    return found
+
+
+def commands_below(launcher):
+    """The programs of `below`; a process may end while it is looked at."""
+    for process in below(launcher):
+        with contextlib.suppress(psutil.Error):
+            yield " ".join(process.cmdline())
+
+
+def within(seconds, holds):
+    """Whether something comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return held
 
 
 @pytest.mark.flower
@@ -252,99 +278,77 @@ def test_a_client_that_always_fails_ends_the_real_run_with_status_1_and_one_sent
     assert str(tmp_path) not in done.stderr
 
 
-def test_a_wrong_key_a_truncated_file_and_a_missing_experiment_are_one_sentence_each(tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "breastmnist.npz").write_bytes(b"PK\x03\x04 cut short")
-    for arguments, reason in (
-        ([*QUICK, "sleep-epoch=3"], "unknown key 'sleep-epoch'"),
-        ([*QUICK, "sleep-epochs"], "'sleep-epochs' sets nothing"),
-        (["run", "nowhere"], "no experiment 'nowhere'"),
-        (
-            [
-                "run",
-                "quick",
-                "-c",
-                "stream-name=medmnist",
-                "-c",
-                "stream-sets=breastmnist",
-                "-c",
-                "stream-task-count=2",
-            ],
-            "breastmnist.npz",
-        ),
-        (["results", "nobody"], "no run store"),
-    ):
-        done = subprocess.run(
-            [BRAINCL, *arguments, "--state", tmp_path / "state"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "BRAINCL_DATA": str(data)},
-        )
-        assert done.returncode == 1, arguments
-        assert reason in done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert str(tmp_path) not in done.stderr
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_ends_the_run_and_leaves_the_vault_readable(tmp_path):
+def test_a_full_disk_ends_the_run_and_leaves_vaults_and_checkpoint_readable(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("this machine does not allow to mount a tmpfs")
     try:
-        code = (
-            "import sys; from pathlib import Path; from tests.federation.experiments import tiny;"
-            "from braincl_med.federation.local import run_locally;"
-            "run_locally(tiny(Path(sys.argv[1]), cortex_network='resnet18'))"
-        )
-        root = Path(__file__).resolve().parent.parent
-        done = subprocess.run([sys.executable, "-c", code, disk], capture_output=True, text=True, cwd=root)
-        assert done.returncode == 1
-        assert "the disk is full" in done.stderr.splitlines()[-1]
-        from braincl_med.vault.vault import Vault
+        config = tiny(disk, stream_task_count=2)
+        exchange = local_exchange(local_hospitals(config))
 
+        def filling(order):
+            reports = exchange(order)
+            if order.phase == "sleep":
+                with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+                    while True:
+                        filler.write(bytes(4096))
+            return reports
+
+        with pytest.raises(BrainclError, match="the disk is full"):
+            Coordinator(config, filling).run()
+        checkpoint = load_checkpoint(folder_of(disk, "tiny"))
+        assert METHODS["braincl"].schedule(config)[checkpoint.position] == (SLEEP, 0)
+        assert load_weights(folder_of(disk, "tiny"), checkpoint)
         for site in ("site-0", "site-1"):
             vault = Vault(disk / site / "tiny")
-            assert all(vault.load_entry(entry).records for entry in vault.manifest().entries)
+            (entry,) = vault.manifest().entries
+            assert vault.load_entry(entry).records
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.flower
 @pytest.mark.timeout(280)
-def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_flower(tmp_path):
-    from braincl_med.federation.local import run_locally
-
-    state = tmp_path / "flower"
+def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_flower(tmp_path, monkeypatch):
+    # The launcher asks once in five times this.
+    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.5)
+    few = {"stream_task_count": 2, "sleep_rounds": 1, "cortex_network": "resnet18"}
+    state, alone = tmp_path / "flower", tmp_path / "alone"
     state.mkdir()
-    config = tiny(state, stream_task_count=2, cortex_network="resnet18")
+    config = tiny(state, **few)
     path = tmp_path / "tiny.yaml"
     path.write_text(config.model_dump_json(by_alias=True))
-    before = {p.pid for p in leftovers()}
-    launched = subprocess.Popen([BRAINCL, "run", path, "--state", state], stdout=subprocess.DEVNULL)
+    launched = subprocess.Popen([BRAINCL, "run", path, "--state", state, "--cores", "1"], stdout=subprocess.DEVNULL)
     log = state / "logs" / "tiny.log"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (log.is_file() and "sleep round 1" in log.read_text()):
-        time.sleep(0.5)
+    assert within(120, lambda: launched.poll() is not None or (log.is_file() and "wake round 1" in log.read_text()))
     assert launched.poll() is None, "the launcher must be killed in the middle of its run"
+
+    def superlinks():
+        return [c for c in commands_below(launched.pid) if "flower-superlink" in c]
+
+    assert superlinks()
     launched.send_signal(signal.SIGKILL)
     launched.wait()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and {p.pid for p in leftovers()} - before:
-        time.sleep(0.5)
-    assert not {p.pid for p in leftovers()} - before
+    assert within(60, lambda: not superlinks())
 
-    again = config.model_copy(update={"resume": True})
     # The killed run's server notices at its next step that it is alone; the new run waits for that.
-    assert "has learned all 2 tasks" in run_experiment(again, cores_per_hospital=1)
-    assert {p.pid for p in leftovers()} == before
-    run_locally(tiny(tmp_path / "alone", stream_task_count=2, cortex_network="resnet18"))
-    # Ray decides how many threads a hospital has, so the two runs may differ in the last bits of a weight.
-    flower, alone = RunStore(state), RunStore(tmp_path / "alone")
-    assert flower.experiment("tiny").status == "finished"
-    assert (flower.confusions("tiny")[1].sum(-1) == alone.confusions("tiny")[1].sum(-1)).all()
-    assert [(s.phase, s.examples, s.hospitals) for s in flower.steps("tiny")] == [
-        (s.phase, s.examples, s.hospitals) for s in alone.steps("tiny")
-    ]
+    again = config.model_copy(update={"resume": True})
+    assert "has learned all 2 tasks" in launcher.run_experiment(again, cores_per_hospital=1)
+    assert within(60, lambda: not below(launched.pid))
+    assert within(60, lambda: not below(os.getpid()))
+
+    run_locally(tiny(alone, **few))
+    assert RunStore(state).experiment("tiny").status == "finished"
+    assert figures(state) == figures(alone)
+    flower, local = (load_checkpoint(folder_of(folder, "tiny")) for folder in (state, alone))
+    assert (flower.threads, flower.sha256) == (local.threads, local.sha256)
+    assert cue_files(state) == cue_files(alone)
+
+
+def cue_files(state):
+    """What the hospitals' vaults hold, byte by byte."""
+    found = {str(path.relative_to(state)): path.read_bytes() for path in state.glob("site-*/tiny/*.cue")}
+    assert len(found) == 4
+    return found

@@ -29,9 +29,12 @@ EVERYWHERE = {"foundation", "settings"}
 
 
 def imports(path):
+    """What a file imports, in full: `from braincl_med import vault` and `from ..vault import x` name a room too."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+        if isinstance(node, ast.ImportFrom):
+            above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
@@ -43,6 +46,8 @@ def test_settings_tables_and_the_dashboards_store_need_no_torch():
 
 
 def test_every_folder_imports_only_what_lies_below_it():
+    rooms = {path.parent.name for path in (ROOT / "braincl_med").glob("*/*.py")}
+    assert rooms == ALLOWED.keys()
     for folder, allowed in ALLOWED.items():
         for path in (ROOT / "braincl_med" / folder).rglob("*.py"):
             for module in imports(path):

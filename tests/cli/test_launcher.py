@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -11,22 +10,26 @@ import pytest
 
 from apps.cli import launcher, superlink
 from apps.cli.launcher import run_experiment
+from apps.cli.main import main
 from braincl_med.federation.coordinator import versions
 from braincl_med.federation.extend import add_task
 from braincl_med.foundation.errors import DataError, FederationError
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
+from tests.children import send_stderr_to, started
 from tests.cli.programs import install
 from tests.federation.experiments import as_if_learned, tiny
 
-CODE = """
-import sys
-from pathlib import Path
-import apps.cli.superlink as superlink
-superlink.PROGRAMS = Path(sys.argv.pop(1))
-from apps.cli.main import main
-main()
-"""
+
+def _program(folder):
+    """`braincl run quick` over the stand-ins in `folder`."""
+    # Whoever runs the tests in the background may ignore it, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    send_stderr_to(folder / "said")
+    superlink.PROGRAMS = folder
+    os.environ["FAKE_FOLDER"] = str(folder)
+    sys.argv = ["braincl", "run", "quick", "--state", str(folder / "state")]
+    main()
 
 
 @pytest.fixture
@@ -38,20 +41,19 @@ def programs(tmp_path, monkeypatch):
 
 def test_an_interrupted_run_ends_its_superlink_and_says_how_to_go_on(tmp_path):
     (tmp_path / "status").write_text("running")
-    command = [sys.executable, "-c", CODE, str(install(tmp_path)), "run", "quick", "--state", str(tmp_path / "state")]
-    environment = {**os.environ, "FAKE_FOLDER": str(tmp_path)}
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    run = started(_program, install(tmp_path))
     deadline = time.monotonic() + 120
-    while not (tmp_path / "submitted").is_file() and run.poll() is None and time.monotonic() < deadline:
+    while not (tmp_path / "submitted").is_file() and run.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 130, said
+    os.kill(run.pid, signal.SIGINT)
+    run.join(60)
+    said = (tmp_path / "said").read_text()
+    assert run.exitcode == 130, said
     assert said.count("\n") == 1
     assert "--resume" in said
-    started = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    assert len(started) == 2
-    assert not any(map(psutil.pid_exists, started))
+    programs = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(programs) == 2
+    assert not any(map(psutil.pid_exists, programs))
 
 
 def test_a_line_of_progress_is_never_given_as_a_reason(programs, tmp_path):

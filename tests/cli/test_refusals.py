@@ -1,6 +1,9 @@
 """What the operating system refuses: one sentence, no folder, no traceback."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +21,8 @@ def refused(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["braincl", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr().err
+        answered, said = capsys.readouterr()
+        assert answered == ""
         assert ended.value.code == 1
         assert said.startswith("braincl: ")
         assert said.count("\n") == 1
@@ -83,6 +87,41 @@ def test_anything_else_that_is_refused(refused, monkeypatch, tmp_path):
         if isinstance(error, OSError):
             assert expected in refused("results")
         assert expected in in_one_sentence(error)
+
+
+MEDMNIST = ("stream-name=medmnist", "stream-sets=breastmnist", "stream-task-count=2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["run", "quick", "-c", "sleep-epoch=3"], "unknown key 'sleep-epoch'"),
+        (["run", "quick", "-c", "sleep-epochs"], "'sleep-epochs' sets nothing"),
+        (["run", "nowhere"], "no experiment 'nowhere'"),
+        (["run", "quick", *(word for key in MEDMNIST for word in ("-c", key))], "breastmnist.npz"),
+        (["results", "nobody"], "no run store"),
+    ],
+)
+def test_a_wrong_key_a_truncated_file_and_a_missing_experiment(refused, monkeypatch, tmp_path, arguments, reason):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "breastmnist.npz").write_bytes(b"PK\x03\x04 cut short")
+    monkeypatch.setenv("BRAINCL_DATA", str(data))
+    assert reason in refused(*arguments, "--state", tmp_path / "state")
+
+
+def test_an_audit_of_a_missing_folder(refused, tmp_path):
+    said = refused("audit", tmp_path / "site-9")
+    assert said == "braincl: there is no folder 'site-9': give a hospital's vault or one experiment's folder\n"
+
+
+def test_the_installed_program_says_so_too(tmp_path):
+    program = Path(sys.executable).parent / "braincl"
+    environment = {**os.environ, "BRAINCL_STATE": str(tmp_path)}
+    done = subprocess.run([program, "results"], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("braincl: no run store 'runs.sqlite'")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

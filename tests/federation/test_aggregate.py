@@ -63,8 +63,6 @@ STEPS = {"steps": torch.tensor(3)}
 def test_updates_that_cannot_be_used_are_named(update, reason):
     assert re.search(reason, objection(update, SHARED))
 
-    assert re.search(reason, objection(update, SHARED))
-
 
 def test_a_good_update_meets_no_objection():
     assert objection({"w": torch.ones(2, 2), "steps": torch.tensor(4)}, SHARED) is None

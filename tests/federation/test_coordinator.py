@@ -2,17 +2,16 @@ import dataclasses
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from braincl_med.federation import coordinator
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.extend import add_task
+from braincl_med.federation.hospital import Hospital
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError, VaultError
 from braincl_med.messages.order import Order
@@ -21,9 +20,8 @@ from braincl_med.records.store import RunStore
 from braincl_med.records.summary import as_json, summarise
 from braincl_med.records.table import table
 from braincl_med.streams.named import build_registry
+from tests.children import ended
 from tests.federation.experiments import tiny
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def figures(state, name="tiny"):
@@ -82,31 +80,28 @@ def test_selection_keeps_k_a_class_at_each_hospital(tmp_path):
     assert file.header.memory == "long-term"
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from braincl_med.federation import hospital, local, coordinator
-from tests.federation.experiments import tiny
-stop_at, place = int(sys.argv[3]), sys.argv[4]
-calls = 0
-def deadly(function):
-    def call(*arguments, **named):
-        global calls
-        calls += 1
-        if calls == stop_at and place == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*arguments, **named)
-        if calls == stop_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return call
-if place == "saving":
-    coordinator.save_checkpoint = deadly(coordinator.save_checkpoint)
-else:
-    hospital.Hospital.answer = deadly(hospital.Hospital.answer)
-local.run_locally(tiny(Path(sys.argv[2])))
-"""
+def _run_and_be_killed(state, stop_at, place):
+    """Run until the `stop_at`-th answer or saving of a checkpoint, in a child, which is killed before or after it."""
+    calls = 0
+
+    def deadly(function):
+        def call(*arguments, **named):
+            nonlocal calls
+            calls += 1
+            if calls == stop_at and place == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **named)
+            if calls == stop_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    if place == "saving":
+        coordinator.save_checkpoint = deadly(coordinator.save_checkpoint)
+    else:
+        Hospital.answer = deadly(Hospital.answer)
+    run_locally(tiny(state))
 
 
 @pytest.mark.parametrize(
@@ -114,13 +109,14 @@ local.run_locally(tiny(Path(sys.argv[2])))
     [(1, "after"), (8, "before"), (9, "after"), (10, "saving")],
 )
 def test_a_killed_run_resumes_to_the_same_results(finished, tmp_path, stop_at, place):
-    command = [sys.executable, "-c", KILLED, str(ROOT), str(tmp_path), str(stop_at), place]
-    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert ended(_run_and_be_killed, tmp_path, stop_at, place) == -signal.SIGKILL
     if load_checkpoint(folder_of(tmp_path, "tiny")) is not None:
         with pytest.raises(ConfigError, match="interrupted in task"):
             run_locally(tiny(tmp_path))
     run_locally(tiny(tmp_path, resume=True))
     assert figures(tmp_path) == figures(finished)
+    networks = [load_checkpoint(folder_of(state, "tiny")).sha256 for state in (tmp_path, finished)]
+    assert networks[0] == networks[1]
 
 
 def test_a_finished_experiment_has_nothing_to_learn_until_a_task_is_added(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 
@@ -10,15 +11,25 @@ from braincl_med.foundation.files import LOCK_NAME, locked
 from braincl_med.records.store import RunStore
 from tests.federation.experiments import tiny
 
-
-def begun(folder, **overrides):
-    config = tiny(folder, stream_task_count=1, sleep_rounds=1, **overrides)
-    run_locally(config)
-    return config
+QUICK = {"stream_task_count": 1, "sleep_rounds": 1}
 
 
-def test_nothing_but_the_locks_is_left_of_an_experiment(tmp_path):
-    config, other = begun(tmp_path), begun(tmp_path, name="other")
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """The state root of two experiments; to be copied."""
+    state = tmp_path_factory.mktemp("learned")
+    for name in ("tiny", "other"):
+        run_locally(tiny(state, name=name, **QUICK))
+    return state
+
+
+@pytest.fixture
+def config(learned, tmp_path):
+    shutil.copytree(learned, tmp_path, dirs_exist_ok=True)
+    return tiny(tmp_path, **QUICK)
+
+
+def test_nothing_but_the_locks_is_left_of_an_experiment(config, tmp_path):
     forget_experiment(config)
     assert load_checkpoint(folder_of(tmp_path, "tiny")) is None
     assert {p.name for p in (*folder_of(tmp_path, "tiny").iterdir(), *tmp_path.glob("site-*/tiny/*"))} == {LOCK_NAME}
@@ -26,22 +37,20 @@ def test_nothing_but_the_locks_is_left_of_an_experiment(tmp_path):
     assert load_checkpoint(folder_of(tmp_path, "other")).finished
     run_locally(config)
     assert RunStore(tmp_path).experiment("tiny").status == "finished"
-    assert other.name in RunStore(tmp_path).experiments()
+    assert "other" in RunStore(tmp_path).experiments()
 
 
-def test_an_experiment_that_is_being_written_is_not_deleted(tmp_path):
-    config = begun(tmp_path)
+def test_an_experiment_that_is_being_written_is_not_deleted(config, tmp_path):
     with (
         locked(folder_of(tmp_path, "tiny"), "it"),
         pytest.raises(LockedError, match=f"is being written by process {os.getpid()}"),
     ):
         forget_experiment(config)
     assert load_checkpoint(folder_of(tmp_path, "tiny")).finished
-    assert RunStore(tmp_path).experiments() == ["tiny"]
+    assert sorted(RunStore(tmp_path).experiments()) == ["other", "tiny"]
 
 
-def test_a_run_that_is_refused_deletes_nothing(tmp_path):
-    config = begun(tmp_path)
+def test_a_run_that_is_refused_deletes_nothing(config, tmp_path):
     missing = config.model_copy(
         update={
             "stream": config.stream.model_validate({"name": "medmnist12", "download": False}),
@@ -51,4 +60,4 @@ def test_a_run_that_is_refused_deletes_nothing(tmp_path):
     with pytest.raises(DataError, match="is missing"):
         run_experiment(missing, cores_per_hospital=1, fresh=True)
     assert load_checkpoint(folder_of(tmp_path, "tiny")).finished
-    assert RunStore(tmp_path).experiments() == ["tiny"]
+    assert sorted(RunStore(tmp_path).experiments()) == ["other", "tiny"]

@@ -25,7 +25,8 @@ def order(config, phase, task=0, weights=None):
 
 
 def test_no_raw_scan_lies_below_the_state_root_after_a_run(tmp_path):
-    config = tiny(tmp_path, stream_train_per_class=30, selection_per_class=30, memory_step=0.1, memory_components=192)
+    many = {"stream_train_per_class": 30, "selection_per_class": 30, "memory_step": 0.1, "memory_components": 192}
+    config = tiny(tmp_path, **many, wake_epochs=1, sleep_rounds=1, sleep_epochs=1)
     run_locally(config)
     registry = build_registry(config.stream, config.seed)
     scans = np.concatenate(

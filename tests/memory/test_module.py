@@ -48,9 +48,9 @@ def test_padding_reflects():
     assert pad(row, (4, 6))[0, 0, 0].tolist() == [0, 1, 2, 3, 2, 1]
 
 
-def edged(count, seed=0):
+def edged(count, size=28, seed=0):
     """Blobs with a sharp edge, which a linear path blurs."""
-    return np.where(blobs(count, seed=seed) > 90, 220, 40).astype(np.uint8)
+    return np.where(blobs(count, size, seed=seed) > 90, 220, 40).astype(np.uint8)
 
 
 def test_refining_convolutions_improve_the_recall_for_few_bytes():
@@ -89,10 +89,10 @@ def test_training_improves_recall_and_mixed_beats_noise_after_hard_rounding():
 
 
 def test_a_larger_lambda_gives_smaller_cues():
-    images = blobs(200)
+    images = blobs(100, size=16)
     bits = []
     for weight in (1e-5, 1e-1):
-        config = PaperMemory(quantisation="mixed", lambda_=weight, epochs=15, learning_rate=1e-3)
+        config = PaperMemory(quantisation="mixed", lambda_=weight, epochs=8, learning_rate=1e-3)
         cues = fit(images, config, seed=1).encode(images)
         bits.append(np.abs(cues).astype(float).mean())
     assert bits[1] < bits[0]

@@ -37,6 +37,7 @@ def of_backbone(weights, number):
 
 
 def same(first, second):
+    assert first, "of no tensors every two are the same"
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 

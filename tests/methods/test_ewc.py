@@ -167,11 +167,12 @@ def test_a_hospital_without_scans_keeps_nothing_and_trains_without_a_penalty(tmp
     weights, tasks = networks(), {0: Scans.none(28), 1: noise([3, 4, 3, 4])}
     hospital = remembering(tmp_path, {0: tasks[0]}, weights)
     assert hospital.kept.sizes() == {}
-    losses = []
-    for method in ("ewc", "finetune"):
-        trained = hospital_with(tmp_path / method, tasks, method=method)
-        losses.append(trained.answer(order_for("train", 1, weights[1])).loss)
-    assert losses[0] == losses[1]
+    plain = hospital_with(tmp_path / "plain", tasks, method="finetune")
+    losses = [
+        each.answer(order_for("train", 1, weights[1])).loss
+        for each in (plain, hospital_with(tmp_path, tasks, method="ewc"))
+    ]
+    assert losses[0] == losses[1] is not None
 
 
 def test_a_whole_experiment_keeps_importances_and_sends_none(tmp_path, monkeypatch):

@@ -3,18 +3,20 @@ import pytest
 import torch
 from torch.nn import functional
 
+import tests.small_backbone  # noqa: F401
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.phases.objectives import balanced, objective_of, proximal
 from braincl_med.phases.sleep import cross_entropy
 from braincl_med.settings.config import CortexConfig, SleepConfig
 
+SMALL = CortexConfig(network="small")
 LABELS = np.array([0] * 90 + [1] * 9 + [2])
 
 
 @pytest.fixture(scope="module")
 def cortex():
     torch.manual_seed(0)
-    return Cortex(4, CortexConfig(stem="imagenet")).eval()
+    return Cortex(4, SMALL).eval()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,14 @@ def test_a_weighted_loss_gives_every_class_of_an_epoch_the_same_say(cortex, batc
     assert balanced("loss", LABELS, 4)(cortex, *batch).item() == pytest.approx(
         (each * weights).mean().item(), rel=1e-5
     )
-    assert np.isclose(sum(100 / 3 / n * n for n in (90, 9, 1)), len(LABELS))
+    scan = batch[0][:1]
+    weighted, plain = balanced("loss", LABELS, 4), cross_entropy
+    with torch.no_grad():
+        says = [
+            count * float(weighted(cortex, scan, label) / plain(cortex, scan, label))
+            for label, count in zip(torch.arange(3)[:, None], (90, 9, 1), strict=True)
+        ]
+    assert says == pytest.approx([len(LABELS) / 3] * 3, rel=1e-5)
 
 
 def test_adjusted_logits_have_the_log_of_the_share_added(cortex, batch):
@@ -45,7 +54,7 @@ def test_the_proximal_term_is_nothing_at_the_start_and_pulls_back_in_proportion(
     held = proximal(cross_entropy, cortex, 0.5)
     plain = cross_entropy(cortex, *batch)
     assert held(cortex, *batch).item() == pytest.approx(plain.item(), rel=1e-6)
-    moved = Cortex.of(cortex.weights(), CortexConfig(stem="imagenet")).eval()
+    moved = Cortex.of(cortex.weights(), SMALL).eval()
     with torch.no_grad():
         moved.classifier.bias += torch.tensor([1.0, -2.0, 0.0, 0.0])
     extra = held(moved, *batch) - cross_entropy(moved, *batch)

@@ -1,7 +1,5 @@
 import gzip
 import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -423,14 +421,3 @@ def test_an_audit_that_cannot_be_recorded_is_printed_and_says_so_by_its_exit_sta
     assert [vault["passed"] for vault in json.loads(done.stdout)["vaults"]] == [sound]
     assert done.stderr.count("\n") == 1
     assert "could not be kept: 'runs.sqlite' cannot be used" in done.stderr
-
-
-def test_a_missing_folder_is_one_sentence_on_standard_error(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", "from apps.cli.main import main; main()", "audit", tmp_path / "site-9"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == "braincl: there is no folder 'site-9': give a hospital's vault or one experiment's folder\n"

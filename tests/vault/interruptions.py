@@ -1,11 +1,9 @@
 """Child processes that carry out one operation on a vault and are interrupted at its N-th step.
 
-A step is a call that changes the disk: making a file or folder, writing, fsync, renaming, deleting. Children are
-forked from a server that has imported everything once, so that each takes milliseconds.
+A step is a call that changes the disk: making a file or folder, writing, fsync, renaming, deleting.
 """
 
 import errno
-import multiprocessing
 import os
 import resource
 import signal
@@ -19,11 +17,9 @@ import psutil
 
 from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.vault import Vault
+from tests.children import CONTEXT, ended, started
 
 from .test_cuefile import cue_file
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
 
 UNDISTURBED, FINISHED, REFUSED, KILLED = 0, 3, 4, -signal.SIGKILL
 """How a child ended: N was beyond its last step; it got over the failure; it raised VaultError; it was killed."""
@@ -122,10 +118,7 @@ STEPS = ("mkdir", "fsync", "replace", "unlink", "ftruncate", "pwrite")
 
 def carry_out(operation, folder, at, mode):
     """Carry out an operation in a child process; returns how it ended."""
-    child = CONTEXT.Process(target=_carry_out, args=(operation, folder, at, mode))
-    child.start()
-    child.join()
-    return child.exitcode
+    return ended(_carry_out, operation, folder, at, mode)
 
 
 def _carry_out(operation, folder, at, mode):
@@ -139,8 +132,7 @@ def _carry_out(operation, folder, at, mode):
 
 def stopped_while_writing(folder):
     """A child that was stopped while it holds the vault's lock and has a file half written."""
-    child = CONTEXT.Process(target=_carry_out, args=("remember", folder, 7, "stop"))
-    child.start()
+    child = started(_carry_out, "remember", folder, 7, "stop")
     patience = time.monotonic() + 60
     while psutil.Process(child.pid).status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < patience
@@ -150,9 +142,7 @@ def stopped_while_writing(folder):
 
 def write_again_and_again(folder, times):
     """A child that replaces a task's memory many times, each file by another."""
-    child = CONTEXT.Process(target=_write_again_and_again, args=(folder, times))
-    child.start()
-    return child
+    return started(_write_again_and_again, folder, times)
 
 
 def _write_again_and_again(folder, times):

@@ -19,8 +19,8 @@ from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.cuefile import FIXED, CueFile
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import decoded
+from tests.children import CONTEXT
 
-from .interruptions import CONTEXT
 from .test_cuefile import cue_file, resealed
 
 MEMORY = 2**29

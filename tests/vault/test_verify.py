@@ -83,3 +83,4 @@ def test_a_writer_meanwhile_is_no_damage(vault, monkeypatch):
 
     monkeypatch.setattr(Vault, "manifest", read_and_write)
     check(vault.folder)
+    assert vault.entry(1).memory == "long-term"
