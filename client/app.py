@@ -1,13 +1,14 @@
 """Flower's ClientApp: turns a message into a call of the hospital, and its report into the reply."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
-from braincl_med.federation.hospital import Hospital
+from braincl_med.federation.hospital import Hospital, require_own
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.messages.order import Order
@@ -36,15 +37,16 @@ def hospital_of(context: Context) -> Hospital:
     node = context.node_config
     if "partition-id" not in node:
         raise ConfigError("this node has no partition-id: start the SuperNode with --node-config 'partition-id=0 …'")
-    partition = int(node["partition-id"])
-    if partition >= config.federation.hospitals:
+    partition = int(node["partition-id"]) if str(node["partition-id"]).isdecimal() else -1
+    if not 0 <= partition < config.federation.hospitals:
         raise ConfigError(
-            f"this node has partition-id {partition}, the experiment has {config.federation.hospitals} hospitals "
+            f"this node has partition-id {str(node['partition-id'])[:20]}, "
+            f"the experiment has {config.federation.hospitals} hospitals "
             "(0 to one less): set federation-hospitals to the number of nodes"
         )
     name = _checked(str(node.get("site", f"site-{partition}")))
-    vault = Path(str(node.get("vault-dir", config.state_folder / name)))
-    data = Path(str(node["data-dir"])) if "data-dir" in node else config.data_folder
+    vault = _absolute(node, "vault-dir") or config.state_folder / name
+    data = _absolute(node, "data-dir") or config.data_folder
     source = ScanSource(config.stream, data, config.seed, partition, config.federation.hospitals)
     return Hospital(name, config, source, Vault(vault / config.name))
 
@@ -55,7 +57,9 @@ def handle(message: Message, context: Context) -> Message:
     try:
         weights = message.content.array_records["weights"].to_torch_state_dict()
         order = Order.parse(str(message.content.config_records["order"]["json"]), weights)
-        report = hospital_of(context).answer(order)
+        hospital = hospital_of(context)
+        require_own(order, hospital.config)
+        report = hospital.answer(order)
     except BrainclError as error:
         report = Report("", failure=str(error))
     except Exception as error:
@@ -65,6 +69,20 @@ def handle(message: Message, context: Context) -> Message:
         {"weights": ArrayRecord(dict(report.weights)), "report": ConfigRecord({"json": report.text()})}
     )
     return Message(content, reply_to=message)
+
+
+def _absolute(node: Mapping[str, object], key: str) -> Path | None:
+    """The folder that the node's configuration names, None where it names none.
+
+    Raises:
+        ConfigError: it is not absolute: it would lie wherever the SuperNode was started.
+    """
+    if key not in node:
+        return None
+    folder = Path(str(node[key]))
+    if not folder.is_absolute():
+        raise ConfigError(f"this node's {key} is no absolute folder: give one that begins with '/'")
+    return folder
 
 
 def _checked(name: str) -> str:

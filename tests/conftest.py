@@ -7,3 +7,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+from hypothesis import settings
+
+# On a machine with too much to do an example may take any time; what takes too long ends by pytest's own limit.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")

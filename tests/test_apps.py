@@ -18,14 +18,19 @@ from flwr.supercore.task_identity import TaskIdentity
 from apps.cli import launcher
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.hospital import require_own
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.foundation.errors import BrainclError
+from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
 from braincl_med.foundation.processes import LAUNCHER_VARIABLE
+from braincl_med.messages.order import Order
 from braincl_med.methods import METHODS
 from braincl_med.methods.braincl import SLEEP
 from braincl_med.records.store import RunStore
+from braincl_med.streams.named import build_registry
+from braincl_med.streams.tasks import ClassSpec, Registry, TaskSpec
 from braincl_med.vault.vault import Vault
 from client.app import app as client_app
+from client.app import hospital_of
 from server.app import FlowerNodes, message_type
 from server.app import app as server_app
 from tests.federation.experiments import tiny
@@ -154,6 +159,36 @@ def test_a_node_that_is_set_up_wrongly_says_so_and_the_run_fails_with_its_senten
     nodes[101].node_config["partition-id"] = 7
     with pytest.raises(RuntimeError, match="this node has partition-id 7, the experiment has 2 hospitals"):
         serve(InProcessGrid(nodes), config)
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        ({"partition-id": -1}, "this node has partition-id -1, the experiment has 2 hospitals"),
+        ({"partition-id": "x"}, "this node has partition-id x, the experiment has 2 hospitals"),
+        ({"vault-dir": "vault"}, "this node's vault-dir is no absolute folder"),
+        ({"data-dir": ""}, "this node's data-dir is no absolute folder"),
+        ({"site": "../north"}, "this node's name (site) is '../north'"),
+    ],
+)
+def test_a_node_that_is_set_up_wrongly_is_told_what_is_wrong(tmp_path, node, reason):
+    config = tiny(tmp_path)
+    context = contexts(config)[101]
+    context.node_config.update(node)
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        hospital_of(context)
+
+
+def test_an_order_over_other_tasks_than_the_experiments_own_is_refused(tmp_path):
+    config = tiny(tmp_path)
+    registry = build_registry(config.stream, config.seed)
+    later = TaskSpec(name="later", classes=(ClassSpec(dataset="phantom-fundus", label=0, name="fundus"),))
+    require_own(Order("tiny", 3, "encode", 0, registry.with_task(later)), config)
+    with pytest.raises(FederationError, match="the order's tasks are not those of 'tiny' here"):
+        require_own(Order("tiny", 0, "encode", 0, Registry(tasks=(later, *registry.tasks))), config)
+    missing = later.model_copy(update={"classes": (later.classes[0].model_copy(update={"label": 99}),)})
+    with pytest.raises(ConfigError, match="has no class '99'"):
+        require_own(Order("tiny", 3, "encode", 0, registry.with_task(missing)), config)
 
 
 def test_a_vault_dir_and_a_site_name_of_the_node_are_used(tmp_path):

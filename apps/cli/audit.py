@@ -1,6 +1,8 @@
 """`braincl audit`: what a privacy officer runs over vaults."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,15 +38,20 @@ def audit(
         raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")
     report = audit_vaults(vaults, None if scans is None else load_scans(scans))
     typer.echo(json.dumps(report, indent=2) if as_json else text(report))
-    kept = True
-    try:
+
+    def write() -> None:
         if out is not None:
             write_whole(out / "audit.json", json.dumps(report, indent=2).encode(), shared=True)
             write_whole(out / "audit.html", html(report, now()).encode(), shared=True)
-        record(report, vaults, state)
-    except BrainclError as error:
-        typer.echo(f"braincl: the audit stands above but could not be kept: {error}", err=True)
-        kept = False
+
+    kept = True
+    steps: tuple[Callable[[], None], ...] = (partial(record, report, vaults, state), write)
+    for keep in steps:
+        try:
+            keep()
+        except BrainclError as error:
+            typer.echo(f"braincl: the audit stands above but could not be kept: {error}", err=True)
+            kept = False
     if not passed(report):
         raise typer.Exit(1)
     if not kept:

@@ -141,9 +141,9 @@ def _submit_and_follow(
 ) -> str:
     """Submit the run, print the coordinator's lines as they come, and return Flower's final status of the run."""
     overrides = app.parent / "overrides.toml"
-    text = json.dumps(config.model_dump(mode="json", by_alias=True))
+    text = json.dumps(config.model_dump(mode="json", by_alias=True), ensure_ascii=False)
     # JSON's string escapes are those of a TOML basic string.
-    overrides.write_text(f"config = {json.dumps(text)}\n")
+    overrides.write_text(f"config = {json.dumps(text, ensure_ascii=False)}\n", encoding="utf-8")
     hospitals = config.federation.hospitals
     federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
     if gpus := torch.cuda.device_count():

@@ -11,6 +11,9 @@ SHARES, SUMS, SECOND = MOMENTS + "shares", MOMENTS + "sums", MOMENTS + "second"
 SHRINKAGE = 0.1
 LEAST_VARIANCE = 1e-12
 LEAST_SHARE = 1e-9
+ROUNDING = 1e-6
+LARGEST = 1e12
+"""No feature of a network that has learned anything is as large, nor its square."""
 
 
 def moments(features: Tensor, labels: Tensor, classes: int) -> Weights:
@@ -29,6 +32,27 @@ def moments(features: Tensor, labels: Tensor, classes: int) -> Weights:
     members = functional.one_hot(labels.long(), classes).double()
     count = len(values)
     return {SHARES: members.mean(0), SUMS: members.T @ values / count, SECOND: values.T @ values / count}
+
+
+def impossible_moments(told: Weights) -> str | None:
+    """Why moments cannot be those of any samples, or None.
+
+    Shares are a distribution, and within classes features have a covariance: a matrix that is symmetric and nowhere
+    below zero, but for rounding.
+    """
+    shares, sums, second = told[SHARES], told[SUMS], told[SECOND]
+    if bool((shares < 0).any()) or abs(float(shares.sum()) - 1) > ROUNDING:
+        return "the shares of classes are no shares"
+    size = second.diagonal().sum()
+    if max(float(t.abs().max()) for t in (sums, second)) > LARGEST or bool(sums[shares == 0].any()):
+        return "the sums of features belong to no samples"
+    present = shares > 0
+    means = sums[present] / shares[present, None]
+    within = second - means.T @ sums[present]
+    lopsided = (second - second.T).abs().max() > ROUNDING * size.abs()
+    if bool(lopsided) or float(torch.linalg.eigvalsh(within).min()) < -ROUNDING * float(size.abs()):
+        return "the second moments of features are those of no samples"
+    return None
 
 
 def no_moments(classifier: Weights) -> Weights:

@@ -35,7 +35,11 @@ def by_class(reports: Sequence[Report], shared: Weights) -> Weights:
     return average_rows_by_class(reports, average(reports, shared))
 
 
-CLASSIFIER = ("classifier.weight", "classifier.bias")
+ROWS = ("classifier.weight", "classifier.bias")
+
+
+def _has_rows(report: Report) -> bool:
+    return all(name in report.weights for name in ROWS)
 
 
 def average_rows_by_class(reports: Sequence[Report], averaged: Weights) -> Weights:
@@ -50,7 +54,7 @@ def average_rows_by_class(reports: Sequence[Report], averaged: Weights) -> Weigh
     """
     classes = len(averaged["classifier.bias"])
     told = sorted(
-        (r for r in reports if r.examples > 0 and len(r.figures.get("classes", ())) == classes),
+        (r for r in reports if r.examples > 0 and len(r.figures.get("classes", ())) == classes and _has_rows(r)),
         key=lambda r: r.hospital,
     )
     if not told:
@@ -58,7 +62,7 @@ def average_rows_by_class(reports: Sequence[Report], averaged: Weights) -> Weigh
     counts = torch.tensor([r.figures["classes"] for r in told], dtype=torch.float64)
     total = counts.sum(0)
     merged = dict(averaged)
-    for name in CLASSIFIER:
+    for name in ROWS:
         rows = torch.stack([r.weights[name].double() for r in told])
         shares = (counts / total.clamp_min(1)).reshape(*counts.shape, *[1] * (rows.ndim - 2))
         mine = (rows * shares).sum(0).to(averaged[name].dtype)

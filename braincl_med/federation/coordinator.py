@@ -15,6 +15,7 @@ from pathlib import Path
 from platform import python_version
 
 import numpy as np
+import torch
 
 from braincl_med.cortex.backbones import backbone_of
 from braincl_med.cortex.cortex import Weights, apart
@@ -204,8 +205,11 @@ class Coordinator:
             raise FederationError(f"{order}: no hospital has any example of it, or two to train on")
         if phase.answer is FEATURE_MOMENTS:
             told = average(reports, {})
-            return {**shared, **discriminant(told, shared), **told}
+            solved = {**shared, **discriminant(told, shared), **told}
+            _require_finite(order, solved)
+            return solved
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
+        _require_finite(order, joined)
         if not momentum:
             return joined
         former = {name.removeprefix(VELOCITY): tensor for name, tensor in velocity.items()}
@@ -256,6 +260,17 @@ class Coordinator:
         store.record_step(self.config.name, step)
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"
         log.info("%s: %d samples%s%s, %.1f s", order, step.examples, loss, counted, seconds)
+
+
+def _require_finite(order: Order, network: Weights) -> None:
+    """Refuse to save a network that no hospital could go on from.
+
+    Raises:
+        FederationError: it holds numbers that are not finite.
+    """
+    for name, tensor in network.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise FederationError(f"{order}: joined, '{name}' holds numbers that are not finite; nothing was saved")
 
 
 def _sent(need: Need, shared: Weights, told: Weights) -> Weights:

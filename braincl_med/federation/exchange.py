@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import Report
-from braincl_med.messages.update import objection
+from braincl_med.messages.report import LONGEST_FAILURE, Report
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FIGURES, Phase
 from braincl_med.settings.config import FederationConfig
 
 log = logging.getLogger("braincl")
+CLASSIFIER_ROWS = "classifier.weight"
 
 Exchange = Callable[[Order], Sequence[Report]]
 """Sends an order to every connected hospital and returns an answer for each, a failure for one that gave none."""
@@ -61,15 +61,17 @@ class Hospitals:
             FederationError: fewer usable answers than the quorum.
         """
         answers = list(self.exchange(order))
-        impostors = self._impostors(answers)
-        usable: list[Report] = []
+        sound: list[Report] = []
         missing: dict[str, str] = {}
         for answer in answers:
-            reason = answer.failure or impostors.get(id(answer)) or _objection(answer, order, phase, method)
-            if reason:
-                missing[self._called(answer)] = reason
+            if reason := answer.failure or _objection(answer, order, phase, method):
+                missing[self._called(answer)] = _readable(reason)
             else:
-                usable.append(answer)
+                sound.append(answer)
+        # Whose answer is no use cannot take anybody's name with it.
+        impostors = self._impostors(sound)
+        missing |= {self._called(answer): impostors[id(answer)] for answer in sound if id(answer) in impostors}
+        usable = [answer for answer in sound if id(answer) not in impostors]
         missing |= self._silent(answers, known)
         for name, reason in missing.items():
             log.warning("%s: %s is missing: %s", order, name, reason)
@@ -84,9 +86,11 @@ class Hospitals:
     def _impostors(self, answers: Sequence[Report]) -> dict[int, str]:
         """Reasons, by the answer's identity, against answers under a name that is another's or not clear whose.
 
-        A sender keeps the name of its first answer.
+        A sender keeps the name of its first sound answer, as long as it answers: under Flower's simulation a hospital
+        comes back as another sender when a run is resumed.
         """
-        owners = {name: sender for sender, name in self.names.items()}
+        senders = {a.sender for a in answers}
+        owners = {name: sender for sender, name in self.names.items() if sender in senders}
         named = [a for a in answers if a.hospital]
         reasons: dict[int, str] = {}
         for answer in named:
@@ -115,12 +119,19 @@ class Hospitals:
         return {name: "not connected" for name in [*away, *(f"unnamed-{i + 1}" for i in range(max(0, unnamed)))]}
 
 
+def _readable(reason: str) -> str:
+    """One line that a terminal shows as it is, whatever a hospital wrote into it."""
+    return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_FAILURE]
+
+
 def _objection(answer: Report, order: Order, phase: Phase, method: Method) -> str:
     """Why an answer cannot be used; empty when it can."""
     reason = None
     if phase.answer.published and answer.examples:
-        reason = objection(answer.weights, phase.answer.tensors(method.trainable(order.weights)))
+        reason = phase.answer.objection(answer.weights, method.trainable(order.weights))
     elif answer.weights:
         reason = "it holds tensors, which were not asked for"
+    if "classes" in answer.figures and CLASSIFIER_ROWS not in answer.weights:
+        reason = reason or "it counts samples of classes, which was not asked for"
     classes = order.registry.seen(order.task)
     return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes) or ""

@@ -19,10 +19,11 @@ from braincl_med.methods.kept import Kept
 from braincl_med.methods.phase import Phase
 from braincl_med.methods.publish import publish
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.medmnist import MissingScansError
-from braincl_med.streams.named import unknown_sets
+from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.source import ScanSource
-from braincl_med.streams.tasks import Registry, Scans
+from braincl_med.streams.tasks import Registry, Scans, TaskSpec
 from braincl_med.vault.vault import Vault
 
 log = logging.getLogger("braincl")
@@ -131,6 +132,28 @@ class Hospital:
     def seed(self, order: Order) -> int:
         """The seed of all that is random in an order."""
         return seed_for(self.config.seed, self.name, order.task, order.phase, order.round)
+
+
+def require_own(order: Order, config: ExperimentConfig) -> None:
+    """Refuse an order over other tasks than the experiment's own, which later ones may follow.
+
+    Checked where orders arrive from elsewhere, before anything is encoded under their names.
+
+    Raises:
+        FederationError: a task or one of its classes is another than the configuration's stream has.
+        ConfigError: a later task has a class that does not exist.
+    """
+    own = build_registry(config.stream, config.seed).tasks
+
+    def said(tasks: Sequence[TaskSpec]) -> list[tuple[str, list[str]]]:
+        return [(task.name, [spec.key for spec in task.classes]) for task in tasks]
+
+    if said(order.registry.tasks[: len(own)]) != said(own):
+        raise FederationError(
+            f"the order's tasks are not those of '{config.name}' here: give server and hospitals one configuration"
+        )
+    for spec in [spec for task in order.registry.tasks[len(own) :] for spec in task.classes]:
+        parse_class(spec.key)
 
 
 @lru_cache(maxsize=64)

@@ -8,21 +8,27 @@ from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.messages.report import MOST_SAMPLES
 
 Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES, strict=True)]
+Counts = Annotated[list[Count], Field(fail_fast=True)]
+Counts2 = Annotated[list[Counts], Field(fail_fast=True)]
 Bytes = Annotated[int, Field(ge=0, le=2**50, strict=True)]
+
+
+MOST_ITEMS = 50
+"""Kinds of scores, or items of storage: there are a dozen."""
 
 
 class _Evaluation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    confusion: list[list[Count]]
-    scores: dict[str, dict[str, list[Count]]]
+    confusion: Counts2
+    scores: dict[str, dict[str, Counts]]
     storage: dict[Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,30}$")], Bytes]
 
 
 class _Training(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    classes: list[Count] = []
+    classes: Counts = []
 
 
 def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int) -> str | None:
@@ -34,6 +40,11 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
         evaluation: whether an evaluation was asked for.
         classes: known so far.
     """
+    known = (_Evaluation if evaluation else _Training).model_fields.keys()
+    if more := next((key for key in figures if key not in known), None):
+        return f"its figures cannot be used: '{more[:40]}' was not asked for"
+    if any(isinstance(held, dict) and len(held) > MOST_ITEMS for held in figures.values()):
+        return f"its figures cannot be used: more than {MOST_ITEMS} items of a kind"
     try:
         if not evaluation:
             counts = _Training.model_validate(figures).classes

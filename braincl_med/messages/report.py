@@ -9,13 +9,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.order import Order
 
-LONGEST_TEXT = 1 << 23
+LONGEST_TEXT = 1 << 21
 """Characters of a report: an evaluation of 200 classes needs a tenth."""
 MOST_SAMPLES = 10**8
 """Samples that one hospital may say it worked on; an update weighs as much as its samples."""
@@ -23,7 +23,16 @@ LARGEST_LOSS = 1e9
 """A loss beyond is no loss of a network that trains, and sums of such would overflow."""
 LONGEST_FAILURE = 500
 
-HospitalName = Annotated[str, StringConstraints(pattern=r"^\w[\w .,'()&-]{0,62}$")]
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("a name has characters that cannot be seen")
+    return name
+
+
+HospitalName = Annotated[
+    str, StringConstraints(pattern=r"^\w([\w .,'()&-]{0,61}[\w.)])?$"), AfterValidator(_printable)
+]
 """Letters of any script, digits and a little punctuation: a name stands in tables, file names and on terminals."""
 
 

@@ -4,6 +4,19 @@ import torch
 
 from braincl_med.cortex.cortex import Weights
 
+MOST_BATCHES = 2**53
+"""Batches that a network may say it has seen; more could not be counted up."""
+
+
+def impossible_statistics(update: Weights) -> str | None:
+    """Why statistics of normalisation cannot be any network's, or None: a variance or a count below zero."""
+    for name, tensor in update.items():
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            return f"'{name}' holds variances below zero"
+        if not tensor.is_floating_point() and not bool(((tensor >= 0) & (tensor <= MOST_BATCHES)).all()):
+            return f"'{name}' holds counts that are none"
+    return None
+
 
 def objection(update: Weights, expected: Weights) -> str | None:
     """Why an update cannot be used, or None when it can.

@@ -132,7 +132,7 @@ def _answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers
 
 
 REMEMBER = Phase("remember", _remember)
-PROTOTYPES = Phase("prototypes", _prototypes, Answer("prototypes", named("prototypes")))
+PROTOTYPES = Phase("prototypes", _prototypes, Answer(named("prototypes")))
 
 
 def _schedule(config: ExperimentConfig) -> Schedule:

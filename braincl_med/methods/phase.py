@@ -6,10 +6,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.cortex.gaussians import no_moments
+from braincl_med.cortex.gaussians import impossible_moments, no_moments
 from braincl_med.foundation.arrays import Images
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.messages.update import impossible_statistics, objection
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Registry, Scans
 
@@ -71,17 +72,21 @@ class Answer:
     """What hospitals answer to a phase.
 
     Attributes:
-        name: in a word.
         tensors: of the shared network that training may change and hospitals were sent, those that an answer holds,
             no more and no fewer; an answer's must have their shapes and types.
         published: whether it holds something learned from scans.
         summed: whether hospitals' answers are joined by their weighted sum, but for integer buffers.
+        impossible: why the values of such tensors cannot come from scans, or None.
     """
 
-    name: str
     tensors: Callable[[Weights], Weights]
     published: bool = True
     summed: bool = True
+    impossible: Callable[[Weights], str | None] = impossible_statistics
+
+    def objection(self, told: Weights, trainable: Weights) -> str | None:
+        """Why tensors are no such answer, or None; `trainable` is what was sent of the network that may change."""
+        return objection(told, self.tensors(trainable)) or self.impossible(told)
 
 
 def named(*prefixes: str) -> Callable[[Weights], Weights]:
@@ -94,12 +99,12 @@ def buffers(weights: Weights) -> Weights:
     return {n: t for n, t in weights.items() if "running_" in n or "num_batches_tracked" in n}
 
 
-NOTHING = Answer("nothing", lambda weights: {}, published=False, summed=False)
-FIGURES = Answer("figures", lambda weights: {}, published=False, summed=False)
-WEIGHTS = Answer("weights", dict)
-CLASSIFIER = Answer("classifier", named("classifier."))
-BUFFERS = Answer("buffers", buffers)
-FEATURE_MOMENTS = Answer("moments", no_moments)
+NOTHING = Answer(lambda weights: {}, published=False, summed=False)
+FIGURES = Answer(lambda weights: {}, published=False, summed=False)
+WEIGHTS = Answer(dict)
+CLASSIFIER = Answer(named("classifier."))
+BUFFERS = Answer(buffers)
+FEATURE_MOMENTS = Answer(no_moments, impossible=impossible_moments)
 
 
 class Need(Enum):

@@ -7,7 +7,6 @@ import torch
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report, told_loss
-from braincl_med.messages.update import objection
 from braincl_med.methods.phase import Phase, Site
 
 
@@ -17,9 +16,11 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
     Raises:
         FederationError: it holds other tensors, or numbers that are not finite, as after a training that diverged.
     """
-    expected = phase.answer.tensors(site.method.trainable(order.weights)) if report.examples else {}
-    if (expected or report.weights) and (reason := objection(report.weights, expected)):
+    learned = phase.answer.published and report.examples
+    reason = phase.answer.objection(report.weights, site.method.trainable(order.weights)) if learned else None
+    if reason or (report.weights and not learned):
         raise FederationError(
-            f"what {phase.name} learned cannot be sent: {reason}; if training diverged, lower its learning rate"
+            f"what {phase.name} learned cannot be sent: {reason or 'it answers with no tensors'}; "
+            "if training diverged, lower its learning rate"
         )
     return replace(report, loss=told_loss(report.loss), threads=torch.get_num_threads())

@@ -67,6 +67,8 @@ class StreamConfig(Section):
             raise ValueError("stream-name 'medmnist' needs stream-sets, for example [bloodmnist, breastmnist]")
         if self.name == "tasks" and not self.tasks:
             raise ValueError("stream-name 'tasks' needs stream tasks, each with a name and classes")
+        if self.name == "tasks" and (self.task_count is not None or self.order != "clinical"):
+            raise ValueError("stream tasks have their number and order: leave out stream-task-count and stream-order")
         if self.sets and self.name != "medmnist":
             raise ValueError(f"stream-sets belongs to stream-name 'medmnist', not to '{self.name}'")
         if self.tasks and self.name != "tasks":

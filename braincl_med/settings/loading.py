@@ -73,6 +73,9 @@ def load_experiment(source: str | Path, overrides: Mapping[str, Any] | None = No
     """
     settings = _read_mapping(source)
     known = flat_keys()
+    written = [*settings, *(key for section in settings.values() if isinstance(section, dict) for key in section)]
+    if odd := next((key for key in written if "_" in key), None):
+        raise ConfigError(f"unknown key '{odd[:40]}': keys are written with hyphens, as '{kebab(odd)[:40]}'")
     for key, value in (overrides or {}).items():
         if key not in known:
             raise ConfigError(f"unknown key '{key}'; {nearest(key, known)}")

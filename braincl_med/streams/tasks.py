@@ -6,9 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.settings.section import Identifier
 
 
 class ClassSpec(BaseModel):
@@ -16,9 +17,9 @@ class ClassSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str
-    label: int
-    name: str
+    dataset: Identifier
+    label: int = Field(ge=0)
+    name: str = Field(max_length=200)
 
     @property
     def key(self) -> str:
@@ -31,7 +32,7 @@ class TaskSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: Identifier
     classes: tuple[ClassSpec, ...]
 
 

@@ -1,8 +1,10 @@
 import dataclasses
+import time
 
 import pytest
 import torch
 
+from braincl_med.cortex.gaussians import impossible_moments, moments
 from braincl_med.evaluation.rejection import EDGES
 from braincl_med.federation.exchange import Hospitals
 from braincl_med.foundation.errors import FederationError
@@ -10,7 +12,7 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.finetune import FINETUNE
-from braincl_med.methods.training import TRAIN
+from braincl_med.methods.training import CALIBRATE, DISCRIMINATE, TRAIN
 from braincl_med.settings.config import FederationConfig
 from braincl_med.streams.named import build_registry
 from tests.federation.experiments import tiny
@@ -42,8 +44,7 @@ def federation(answers, hospitals=3, quorum=1):
         ({"weights": {"w": torch.ones(3), "v": torch.ones(3)}}, "holds 'v', which was not asked for"),
         ({"weights": {"w": torch.ones(4)}}, "(4,), expected"),
         ({"weights": {"w": torch.full((3,), float("nan"))}}, "not finite"),
-        ({"figures": {"classes": [1]}}, "counts 1 classes, expected 3"),
-        ({"figures": {"classes": [True, 0, 0]}}, "its figures cannot be used"),
+        ({"figures": {"classes": [1, 0, 1]}}, "counts samples of classes, which was not asked for"),
         ({"figures": {"paths": "/home"}}, "its figures cannot be used"),
         ({"examples": 0}, "it holds tensors, which were not asked for"),
         ({"failure": "the disk is full"}, "the disk is full"),
@@ -56,6 +57,72 @@ def test_one_odd_answer_is_that_hospitals_refusal_and_the_quorum_goes_on(odd, re
     assert reason in outcome.missing["site-1"]
     with pytest.raises(FederationError, match="2 of 3 hospitals gave a usable answer, the quorum is 3"):
         asked(federation([answer(0), answer(1, **odd), answer(2)], quorum=3))
+
+
+def test_an_answers_reason_is_one_line_that_changes_no_terminal():
+    forged = "\x1b[2J\nevaluate round 1: site-0 is missing"
+    odd = [
+        answer(1, figures={forged: 1}),
+        answer(2, weights={"w": torch.ones(3), forged: torch.ones(1)}),
+        Report("site-3", failure=forged, sender="3"),
+        answer(4, **evaluation(scores={forged: {forged: []}})),
+    ]
+    missing = asked(federation([answer(0), *odd], 5)).missing
+    assert set(missing) == {"site-1", "site-2", "site-3", "site-4"}
+    assert all(reason.isprintable() and len(reason) <= 500 for reason in missing.values())
+
+
+def test_counts_of_classes_are_refused_where_no_classifier_was_asked_for():
+    outcome = asked(federation([answer(0), answer(1, figures={"classes": [1, 1, 1]})], 2))
+    assert "counts samples of classes, which was not asked for" in outcome.missing["site-1"]
+
+
+def moments_of(features, labels, classes=3):
+    return moments(features, torch.tensor(labels), classes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"moments.second": -torch.eye(4, dtype=torch.float64)},
+        {"moments.second": torch.full((4, 4), 1e300, dtype=torch.float64)},
+        {"moments.shares": torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)},
+        {"moments.shares": torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)},
+        {"moments.sums": torch.full((3, 4), 1e6, dtype=torch.float64)},
+    ],
+)
+def test_moments_that_no_samples_have_are_refused(change):
+    torch.manual_seed(0)
+    sound = moments_of(torch.randn(6, 4), [0, 0, 1, 1, 1, 0])
+    network = {"classifier.weight": torch.zeros(3, 4), "classifier.bias": torch.zeros(3)}
+    order = Order("tiny", 0, "discriminate", 0, REGISTRY, network)
+    answers = [answer(0, weights=sound), answer(1, weights={**sound, **change})]
+    outcome = federation(answers, 2).ask(order, DISCRIMINATE, FINETUNE, ())
+    assert [r.hospital for r in outcome.usable] == ["site-0"]
+    assert moments_of(torch.zeros(1, 4), [2]).keys() == sound.keys()
+    assert impossible_moments(moments_of(torch.zeros(1, 4), [2])) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("bn.running_var", torch.tensor([-5.0])), ("bn.num_batches_tracked", torch.tensor(-1))]
+)
+def test_statistics_that_no_network_has_are_refused(name, value):
+    network = {"bn.running_var": torch.ones(1), "bn.num_batches_tracked": torch.tensor(3)}
+    order = Order("tiny", 0, "calibrate", 0, REGISTRY, network)
+    answers = [answer(0, weights=network), answer(1, weights={**network, name: value})]
+    outcome = federation(answers, 2).ask(order, CALIBRATE, FINETUNE, ())
+    assert [r.hospital for r in outcome.usable] == ["site-0"]
+    assert name in outcome.missing["site-1"]
+
+
+def test_a_flood_of_numbers_costs_no_time():
+    flood = answer(1, **evaluation(confusion=[[-1] * 3] * 200_000))
+    more = answer(2, **evaluation(), **{})
+    more.figures.update({str(n): 1 for n in range(200_000)})
+    begun = time.perf_counter()
+    outcome = asked(federation([answer(0, **evaluation()), flood, more]), EVALUATE)
+    assert time.perf_counter() - begun < 2
+    assert [r.hospital for r in outcome.usable] == ["site-0"]
 
 
 def test_of_two_hospitals_the_honest_one_is_kept_whatever_the_other_sends():
@@ -105,6 +172,19 @@ def test_a_hospital_that_answers_under_anothers_name_is_refused_and_the_other_is
     outcome = asked(hospitals)
     assert [r.hospital for r in outcome.usable] == ["site-1", "site-2"]
     assert set(outcome.missing) == {"site-0", "node-7"}
+
+
+def test_a_useless_answer_takes_nobodys_name_with_it():
+    for other in ({"failure": "x"}, {"weights": {}}):
+        outcome = asked(federation([answer(0), answer(1, name="site-0", **other)], 2))
+        assert [(r.hospital, r.sender) for r in outcome.usable] == [("site-0", "0")]
+
+
+def test_a_hospital_that_comes_back_as_another_sender_keeps_its_name():
+    hospitals = federation([answer(0), answer(1)], hospitals=2)
+    asked(hospitals)
+    hospitals.exchange = lambda order: [answer(0), answer(9, name="site-1")]
+    assert [r.hospital for r in asked(hospitals).usable] == ["site-0", "site-1"]
 
 
 def test_two_that_begin_under_one_name_are_both_refused():

@@ -52,7 +52,7 @@ def test_a_guided_memory_keeps_what_a_plain_one_of_the_same_size_loses():
 def test_a_metric_takes_a_bounded_number_of_blocks_and_draws_them_only_where_it_must(down_samplings, rows):
     images, labels = blobs(40, size=64), np.arange(40) % 2
     config = LinearMemory(guide_steps=1, down_samplings=down_samplings)
-    shape = module._shape(images, config, 3, 8)
+    shape = module._shape(images, config, 3, 8, hidden=0)
     torch.manual_seed(0)
     taken = module._gradients(images, labels, config, shape, None)
     after = torch.rand(1)

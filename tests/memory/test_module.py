@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_cues_and_another_seed_others():
 
 def test_grey_scans_keep_one_channel_and_come_back_with_three_equal_ones():
     images = blobs(50, grey=True)
-    module = fit(images, LinearMemory(components=20, epochs=2), seed=1)
+    module = fit(images, LinearMemory(components=20), seed=1)
     recalled = complete(module.completion, module.encode(images))
     assert module.completion.shape.channels == 1
     assert (recalled[..., :1] == recalled).all()
@@ -118,7 +118,7 @@ def test_grey_scans_keep_one_channel_and_come_back_with_three_equal_ones():
 
 
 def test_one_scan_is_enough_and_none_is_refused():
-    module = fit(blobs(1), LinearMemory(epochs=1), seed=1)
+    module = fit(blobs(1), LinearMemory(), seed=1)
     assert module.encode(blobs(1)).shape[0] == 1
     with pytest.raises(ValueError, match="at least one scan"):
         fit(blobs(0), LinearMemory(), seed=1)

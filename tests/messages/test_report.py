@@ -38,6 +38,8 @@ def test_a_report_survives_the_round_trip():
         (text(loss=True), "loss: "),
         (text(hospital="", failure=""), "it has no name"),
         (text(hospital="../site-1"), "hospital"),
+        (text(hospital="site-0 "), "hospital"),
+        (text(hospital="site-0\u200d"), "hospital"),
         (text(hospital="a\u001b[31m"), "hospital"),
         (text(hospital="x" * 10**6), "hospital"),
         (text(figures=[]), "figures: "),

@@ -167,6 +167,19 @@ def test_where_and_how_long_are_no_part_of_the_result():
     assert first.as_result_settings() != ExperimentConfig(seed=2).as_result_settings()
 
 
+def test_keys_are_written_with_hyphens():
+    with pytest.raises(ConfigError, match="unknown key 'learning_rate': keys are written with hyphens"):
+        load_experiment("{sleep: {learning_rate: 0.1}}")
+
+
+def test_tasks_that_are_spelled_out_have_their_number_and_order():
+    tasks = "{stream: {name: tasks, tasks: [{name: a, classes: [phantom-smear/0]}]}}"
+    assert load_experiment(tasks).stream.tasks
+    for key, value in (("stream-task-count", 1), ("stream-order", "shuffled")):
+        with pytest.raises(ConfigError, match="leave out stream-task-count and stream-order"):
+            load_experiment(tasks, {key: value})
+
+
 def test_an_empty_section_takes_overrides_and_one_that_is_no_mapping_is_refused():
     assert load_experiment("sleep:\nseed: 3", {"sleep-epochs": 6}).sleep.epochs == 6
     with pytest.raises(ConfigError, match="'sleep' is 5, expected a mapping of keys, such as 'epochs'"):

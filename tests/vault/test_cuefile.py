@@ -85,7 +85,7 @@ def test_sizes_add_up_to_the_file():
 
 def test_the_recall_after_a_round_trip_is_the_recall_before():
     images = np.random.default_rng(0).integers(0, 255, (20, 28, 28, 3)).astype(np.uint8)
-    module = fit(images, LinearMemory(components=10, epochs=1), seed=1)
+    module = fit(images, LinearMemory(components=10), seed=1)
     cues = module.encode(images)
     file, _ = cue_file()
     header = file.header.model_copy(
