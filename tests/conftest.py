@@ -11,5 +11,10 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from hypothesis import settings
 
 # On a machine with too much to do an example may take any time; what takes too long ends by pytest's own limit.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=60)
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items):
+    """The real Flower run first: it waits a lot, while other tests can have the cores."""
+    items.sort(key=lambda item: item.get_closest_marker("flower") is None)

@@ -296,21 +296,15 @@ def within(seconds, holds):
     return held
 
 
-@pytest.mark.flower
-@pytest.mark.timeout(280)
-def test_a_client_that_always_fails_ends_the_real_run_with_status_1_and_one_sentence(tmp_path):
-    config = tiny(tmp_path, cortex_network="resnet18")
-    (tmp_path / "tiny.yaml").write_text(config.model_dump_json(by_alias=True))
+def test_a_run_whose_clients_always_fail_ends_with_one_sentence_without_a_path(tmp_path):
     for number in range(2):
         (tmp_path / f"site-{number}").write_text("a file where the vault's folder should be")
-    done = subprocess.run(
-        [BRAINCL, "run", tmp_path / "tiny.yaml", "--state", tmp_path], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "0 of 2 hospitals gave a usable answer" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert str(tmp_path) not in done.stderr
+    config = tiny(tmp_path)
+    with pytest.raises(RuntimeError, match="0 of 2 hospitals gave a usable answer") as failed:
+        serve(InProcessGrid(contexts(config)), config)
+    assert "\n" not in str(failed.value)
+    assert str(tmp_path) not in str(failed.value)
+    assert RunStore(tmp_path).experiment("tiny").status == "failed"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -60,8 +60,8 @@ def add_task(
                 "describe all tasks in a configuration of another name"
             )
         specs = tuple(parse_class(text) for text in classes)
-        registry = checkpoint.registry.with_task(TaskSpec(name=name, classes=specs))
         _check_name(name)
+        registry = checkpoint.registry.with_task(TaskSpec(name=name, classes=specs))
         datasets = {spec.dataset for spec in specs}
         if held_out := sorted(datasets & set(stream.unknown)):
             raise ConfigError(f"'{held_out[0]}' is held out as unknown scans (stream-unknown) in '{experiment}'")
