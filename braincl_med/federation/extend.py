@@ -24,10 +24,12 @@ def existing(state: Path, experiment: str) -> Checkpoint:
     Raises:
         ConfigError: the state root has none of that name; the message lists those it has.
     """
-    checkpoint = load_checkpoint(folder_of(state, experiment))
+    # A name is one folder's; anything else would look elsewhere.
+    plain = Path(experiment).name == experiment and len(experiment) < 64
+    checkpoint = load_checkpoint(folder_of(state, experiment)) if plain else None
     if checkpoint is None:
         names = ", ".join(sorted(p.parent.name for p in (state / "server").glob(f"*/{NAME}"))) or "none"
-        raise ConfigError(f"no experiment '{experiment}' in this state root; it has: {names}")
+        raise ConfigError(f"no experiment {experiment[:70]!r} in this state root; it has: {names}")
     return checkpoint
 
 

@@ -133,3 +133,9 @@ def test_a_wrong_name_leaves_no_folder_and_names_experiments_alone(learned):
     with pytest.raises(ConfigError, match=r"no experiment 'nobody' in this state root; it has: tiny$"):
         add_task(learned, "nobody", "blood", ["bloodmnist/0"])
     assert not folder_of(learned, "nobody").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny/../tiny", "../server/tiny", "", "x" * 300])
+def test_what_is_no_name_is_no_experiment(learned, name):
+    with pytest.raises(ConfigError, match=r"no experiment .* in this state root; it has: tiny"):
+        extend.existing(learned, name)
