@@ -73,7 +73,10 @@ def _of_timm(config: CortexConfig) -> Backbone | None:
     defaults = CortexConfig()
     for key in ("stem", "norm"):
         if getattr(config, key) != getattr(defaults, key):
-            raise ConfigError(f"cortex-{key} belongs to resnet18: leave it out for '{config.network}'")
+            raise ConfigError(
+                f"cortex-{key} '{getattr(config, key)}' belongs to resnet18: set cortex-{key}={getattr(defaults, key)} "
+                f"for '{config.network}'"
+            )
 
     def build(config: CortexConfig) -> nn.Module:
         network: nn.Module = timm.create_model(config.network, pretrained=False, num_classes=0)
