@@ -74,8 +74,8 @@ def _of_timm(config: CortexConfig) -> Backbone | None:
     for key in ("stem", "norm"):
         if getattr(config, key) != getattr(defaults, key):
             raise ConfigError(
-                f"cortex-{key} '{getattr(config, key)}' belongs to resnet18: set cortex-{key}={getattr(defaults, key)} "
-                f"for '{config.network}'"
+                f"cortex-{key} '{getattr(config, key)}' belongs to resnet18: "
+                f"set cortex-{key}={getattr(defaults, key)} for '{config.network}'"
             )
 
     def build(config: CortexConfig) -> nn.Module:

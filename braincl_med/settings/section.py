@@ -85,7 +85,11 @@ def explain(error: ValidationError, known: Collection[str]) -> str:
         key = "-".join(place)
         message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key; {nearest(key, known)}" if key not in known else "the memory's recipe has no such key: leave it out, or choose the other memory-recipe"
+            message = (
+                f"unknown key; {nearest(key, known)}"
+                if key not in known
+                else "the memory's recipe has no such key: leave it out, or choose the other memory-recipe"
+            )
         if problem["type"] == "union_tag_invalid":
             message = f"expected as {key}-recipe one of {problem['ctx']['expected_tags']}"
         if not key:

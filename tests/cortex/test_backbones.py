@@ -40,8 +40,14 @@ def test_a_network_of_timm_gives_its_pooled_features_at_the_size_asked_for():
     ("settings", "reason"),
     [
         ({"network": "resnet19"}, r"no backbone 'resnet19' \(cortex-network\): take resnet18.* or a name that timm"),
-        ({"network": "convnext_atto", "stem": "imagenet"}, "cortex-stem 'imagenet' belongs to resnet18: set cortex-stem=3x3"),
-        ({"network": "convnext_atto", "norm": "group"}, "cortex-norm 'group' belongs to resnet18: set cortex-norm=batch"),
+        (
+            {"network": "convnext_atto", "stem": "imagenet"},
+            "cortex-stem 'imagenet' belongs to resnet18: set cortex-stem=3x3",
+        ),
+        (
+            {"network": "convnext_atto", "norm": "group"},
+            "cortex-norm 'group' belongs to resnet18: set cortex-norm=batch",
+        ),
     ],
 )
 def test_what_is_no_backbone_is_refused(settings, reason):
