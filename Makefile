@@ -13,7 +13,7 @@ help:  ## list the targets
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard,privacy,bench,backbones,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard,privacy,bench,backbones,export,dev]'
 	touch $@
 
 .PHONY: setup

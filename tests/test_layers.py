@@ -11,10 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "foundation": set(),
     "settings": set(),
+    "scans": set(),
     "memory": set(),
     "cortex": set(),
     "evaluation": set(),
-    "streams": set(),
+    "streams": {"scans"},
     "vault": {"memory", "streams"},
     "phases": {"cortex", "streams"},
     "messages": {"cortex", "streams", "evaluation"},

@@ -27,6 +27,10 @@ STATE_VARIABLE = "BRAINCL_STATE"
 DATA_VARIABLE = "BRAINCL_DATA"
 
 
+Fit = Literal["pad", "crop"]
+"""How a scan that is no square becomes one: with black borders, or by its middle."""
+
+
 class ExplicitTask(Section):
     """A task spelled out: its name and its classes as `dataset/label`."""
 
@@ -42,6 +46,8 @@ class StreamConfig(Section):
     divided (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few hospitals as can be,
     or evenly but for the last hospital, which has scans of one class of the task alone. With `evaluate: val`
     answers to validation scans are counted, so that settings can be chosen without a look at the test scans.
+    `fit` says how a hospital's own pictures become squares, and `bad-scans` whether files of its own that are no scans
+    to learn from (`scans.refusals`) stop it or are left out.
     """
 
     name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
@@ -57,6 +63,8 @@ class StreamConfig(Section):
     share: Literal["iid", "dirichlet", "by-class", "one-class"] = "iid"
     alpha: float = Field(default=0.5, gt=0)
     unknown: Names = ()
+    fit: Fit = "pad"
+    bad_scans: Literal["refuse", "skip"] = "refuse"
     fallback: Literal["none", "phantom"] = "none"
     download: bool = True
     allow_unofficial: bool = False
