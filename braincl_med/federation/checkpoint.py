@@ -2,8 +2,9 @@
 
     server/<experiment>/checkpoint.json              read first; names the weights file and its SHA-256
                         weights-<digest>.safetensors
+                        moments-<digest>.safetensors     where hospitals told them: of their features, averaged
 
-Both files are written whole, the JSON last, so a kill at any moment leaves the former or the new checkpoint.
+All are written whole, the JSON last, so a kill at any moment leaves the former or the new checkpoint.
 """
 
 import json
@@ -15,12 +16,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from braincl_med.cortex.cortex import Weights
+from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import canonical_json, reading_error, sha256_of, write_whole
 from braincl_med.foundation.places import server_folder
 from braincl_med.streams.tasks import Registry
 
 NAME = "checkpoint.json"
+VERSION = 3
 
 
 class Checkpoint(BaseModel):
@@ -35,12 +38,16 @@ class Checkpoint(BaseModel):
         start: SHA-256 of the file of weights that its backbone began from, empty where these were drawn.
         weights: file name of the shared network, empty before the first task.
         sha256: of that file.
+        operating: how the network's logits become answers, since version 3; None until it is evaluated, and where no
+            hospital has known scans.
+        moments, moments_sha256: of the file that says where features of known scans lie, if the operating point
+            needs it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["braincl-checkpoint"] = "braincl-checkpoint"
-    version: Literal[1, 2] = 2
+    version: Literal[1, 2, 3] = 3
     experiment: str
     settings: dict[str, Any]
     registry: Registry
@@ -51,6 +58,9 @@ class Checkpoint(BaseModel):
     start: str = ""
     weights: str = ""
     sha256: str = ""
+    operating: OperatingPoint | None = None
+    moments: str = ""
+    moments_sha256: str = ""
 
     @property
     def finished(self) -> bool:
@@ -96,34 +106,54 @@ def load_weights(folder: Path, checkpoint: Checkpoint) -> Weights:
     Raises:
         VaultError: the file is missing, cannot be read, or is not the one that the checkpoint names.
     """
-    path = folder / checkpoint.weights
+    return _load(folder / checkpoint.weights, checkpoint.sha256)
+
+
+def load_moments(folder: Path, checkpoint: Checkpoint) -> Weights:
+    """The moments that lie beside a checkpoint's network, none where it names no file; errors as `load_weights`."""
+    return _load(folder / checkpoint.moments, checkpoint.moments_sha256) if checkpoint.moments else {}
+
+
+def save_checkpoint(
+    folder: Path, checkpoint: Checkpoint, weights: Weights | None = None, moments: Weights | None = None
+) -> Checkpoint:
+    """Write the checkpoint, and the network and moments when they changed; earlier files are deleted afterwards.
+
+    Returns:
+        The checkpoint as written, of this version, naming its files.
+    """
+    checkpoint = checkpoint.model_copy(update={"version": VERSION})
+    if weights is not None:
+        name, digest = _save(folder, "weights", weights)
+        checkpoint = checkpoint.model_copy(update={"weights": name, "sha256": digest})
+    if moments is not None:
+        name, digest = _save(folder, "moments", moments)
+        checkpoint = checkpoint.model_copy(update={"moments": name, "moments_sha256": digest})
+    body = checkpoint.model_dump(mode="json")
+    write_whole(folder / NAME, canonical_json({"checkpoint": body, "sha256": sha256_of(canonical_json(body))}))
+    for path in [*folder.glob("weights-*.safetensors"), *folder.glob("moments-*.safetensors")]:
+        if path.name not in (checkpoint.weights, checkpoint.moments):
+            path.unlink()
+    return checkpoint
+
+
+def _save(folder: Path, kind: str, tensors: Weights) -> tuple[str, str]:
+    """Write tensors to a file that is named after them; returns its name and SHA-256."""
+    content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
+    digest = sha256_of(content)
+    name = f"{kind}-{digest[:12]}.safetensors"
+    write_whole(folder / name, content)
+    return name, digest
+
+
+def _load(path: Path, digest: str) -> Weights:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise VaultError(f"'{checkpoint.weights}' is missing beside '{NAME}'") from None
+        raise VaultError(f"'{path.name}' is missing beside '{NAME}'") from None
     except OSError as error:
         raise reading_error(path, error) from error
-    if sha256_of(content) != checkpoint.sha256:
-        raise VaultError(f"'{checkpoint.weights}' was changed or damaged: its checksum does not match")
+    if sha256_of(content) != digest:
+        raise VaultError(f"'{path.name}' was changed or damaged: its checksum does not match")
     tensors: Weights = load_tensors(content)
     return tensors
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: Weights | None = None) -> Checkpoint:
-    """Write the checkpoint, and the network when it changed; earlier weights files are deleted afterwards.
-
-    Returns:
-        The checkpoint as written, naming its weights file.
-    """
-    if weights is not None:
-        content = save_tensors({name: tensor.contiguous() for name, tensor in weights.items()})
-        digest = sha256_of(content)
-        name = f"weights-{digest[:12]}.safetensors"
-        write_whole(folder / name, content)
-        checkpoint = checkpoint.model_copy(update={"weights": name, "sha256": digest})
-    body = checkpoint.model_dump(mode="json")
-    write_whole(folder / NAME, canonical_json({"checkpoint": body, "sha256": sha256_of(canonical_json(body))}))
-    for path in folder.glob("weights-*.safetensors"):
-        if path.name != checkpoint.weights:
-            path.unlink()
-    return checkpoint

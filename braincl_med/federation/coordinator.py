@@ -21,6 +21,7 @@ from braincl_med.cortex.backbones import backbone_of
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.cortex.start import load_start, started
+from braincl_med.evaluation.operating import Known, OperatingPoint, join
 from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
@@ -181,17 +182,20 @@ class Coordinator:
         last = checkpoint.position + 1 == len(schedule)
         checkpoint = checkpoint.model_copy(
             update={
-                "version": 2,
                 "task": checkpoint.task + last,
                 "position": 0 if last else checkpoint.position + 1,
                 "hospitals": tuple(sorted({*checkpoint.hospitals, *(r.hospital for r in outcome.usable)})),
                 "threads": _threads(checkpoint.threads, outcome.usable),
             }
         )
-        # What lay beside the network is dropped as soon as no step needs it.
+        operating = _operating_point(outcome.usable, told) if phase.answer is FIGURES else None
+        if first or phase.answer is FIGURES:
+            checkpoint = checkpoint.model_copy(update={"operating": operating, "moments": "", "moments_sha256": ""})
+        # What lay beside the network is dropped as soon as no step needs it; moments that its answers need stay.
         rewritten = first or phase.answer.summed or velocity or told
+        kept = told if operating and operating.score == "familiarity" else None
         folder = folder_of(self.config.state_folder, self.config.name)
-        return save_checkpoint(folder, checkpoint, shared if rewritten else None), shared
+        return save_checkpoint(folder, checkpoint, shared if rewritten else None, kept), shared
 
     def _joined(
         self, order: Order, phase: Phase, reports: Sequence[Report], shared: Weights, velocity: Weights
@@ -205,7 +209,8 @@ class Coordinator:
             raise FederationError(f"{order}: no hospital has any example of it, or two to train on")
         if phase.answer is FEATURE_MOMENTS:
             told = average(reports, {})
-            solved = {**shared, **discriminant(told, shared), **told}
+            classifier = discriminant(told, shared) if self.config.sleep.classifier == "discriminant" else {}
+            solved = {**shared, **classifier, **told}
             _require_finite(order, solved)
             return solved
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
@@ -260,6 +265,18 @@ class Coordinator:
         store.record_step(self.config.name, step)
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"
         log.info("%s: %d samples%s%s, %.1f s", order, step.examples, loss, counted, seconds)
+
+
+def _operating_point(reports: Sequence[Report], told: Weights) -> OperatingPoint | None:
+    """How the evaluated network's logits become answers, by what hospitals added up over known scans.
+
+    Familiarity is a score of the network alone only where the moments that it follows from lie beside it.
+    """
+    known = [Known.told(r.figures["known"]) for r in reports if r.figures.get("known")]
+    point = join(known, "familiarity" if told else "max-softmax")
+    if point is not None:
+        log.info("%s", point)
+    return point
 
 
 def _require_finite(order: Order, network: Weights) -> None:

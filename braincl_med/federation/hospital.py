@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from braincl_med.foundation.arrays import Images
-from braincl_med.foundation.errors import BrainclError, FederationError
+from braincl_med.foundation.errors import BrainclError, DataError, FederationError
 from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
@@ -104,6 +104,14 @@ class Hospital:
     def evaluated(self, registry: Registry, task: int) -> Scans:
         """This hospital's raw test or validation scans of a task."""
         return self.source.scans(registry, task, self.config.stream.evaluate)
+
+    def validation(self, registry: Registry, task: int) -> Scans:
+        """This hospital's raw validation scans of a task; none, which is said, where they cannot be had."""
+        try:
+            return self.source.scans(registry, task, "val")
+        except DataError as error:
+            log.info("%s: no validation scans of '%s': %s", self.name, registry.tasks[task].name, error)
+            return Scans.none(self.config.stream.size)
 
     def unknown(self, registry: Registry) -> Sequence[Images]:
         """Scans of each data set that tests the rejection of unknown ones; a missing one matters if it is asked for.

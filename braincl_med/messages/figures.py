@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from braincl_med.evaluation.operating import TEMPERATURES, Score, Source
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.messages.report import MOST_SAMPLES
 
@@ -11,10 +12,33 @@ Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES, strict=True)]
 Counts = Annotated[list[Count], Field(fail_fast=True)]
 Counts2 = Annotated[list[Counts], Field(fail_fast=True)]
 Bytes = Annotated[int, Field(ge=0, le=2**50, strict=True)]
+Losses = Annotated[list[Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]], Field(fail_fast=True)]
 
 
 MOST_ITEMS = 50
 """Kinds of scores, or items of storage: there are a dozen."""
+
+
+class _Known(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    source: Source
+    score: Score
+    losses: Losses
+    histogram: Counts
+    classes: Counts
+
+    def objection(self, classes: int) -> str | None:
+        """Why these sums belong to no scans, or None."""
+        if len(self.losses) != len(TEMPERATURES):
+            return f"it tells losses at {len(self.losses)} temperatures, expected {len(TEMPERATURES)}"
+        if len(self.histogram) != len(EDGES[self.score]) - 1:
+            return f"its known scans' histogram of '{self.score}' has not {len(EDGES[self.score]) - 1} bins"
+        if len(self.classes) != classes:
+            return f"it counts known scans of {len(self.classes)} classes, expected {classes}"
+        if sum(self.classes) != sum(self.histogram):
+            return "its known scans by class and by score are not equally many"
+        return None
 
 
 class _Evaluation(BaseModel):
@@ -23,6 +47,7 @@ class _Evaluation(BaseModel):
     confusion: Counts2
     scores: dict[str, dict[str, Counts]]
     storage: dict[Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,30}$")], Bytes]
+    known: _Known | None = None
 
 
 class _Training(BaseModel):
@@ -35,8 +60,9 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
     """Why an answer's figures cannot be used, or None when they can.
 
     Args:
-        figures: of an evaluation: `confusion` (classes, classes), histograms by score and group, bytes by item; of
-            other phases: nothing, or samples by class.
+        figures: of an evaluation: `confusion` (classes, classes), histograms by score and group, bytes by item, and
+            sums over known scans where there are any (`evaluation.operating.Known`); of other phases: nothing, or
+            samples by class.
         evaluation: whether an evaluation was asked for.
         classes: known so far.
     """
@@ -61,4 +87,4 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
             return f"it tells '{kind[:40]}' of {', '.join(groups)[:80]}, which is no score of known groups"
         if any(len(bins) != len(EDGES[kind]) - 1 for bins in groups.values()):
             return f"its histograms of '{kind}' have not {len(EDGES[kind]) - 1} bins"
-    return None
+    return told.known.objection(classes) if told.known else None

@@ -95,6 +95,11 @@ class Method:
     extra_bytes: Callable[[Weights], dict[str, int]] = no_extra_bytes
 
     @property
+    def plain(self) -> bool:
+        """Whether what it learns is one network with a linear classifier, which answers by itself."""
+        return self.network == Cortex.of and self.answer is answer
+
+    @property
     def facts(self) -> MethodFacts:
         """What must be known of it without its code."""
         return FACTS[self.name]

@@ -1,9 +1,10 @@
 """Evaluation at a hospital: raw test or validation scans counted by true and predicted class, and their scores.
 
-Counts and histograms leave the hospital, no score of a single scan.
+Counts, histograms and sums over known scans leave the hospital, no score of a single scan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from braincl_med.cortex.cortex import Cortex, Weights, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS, moments
 from braincl_med.evaluation.continual import Figures
+from braincl_med.evaluation.operating import Known, Score, Source
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, histogram, scores_of
-from braincl_med.foundation.arrays import Images
+from braincl_med.foundation.arrays import Images, Labels
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.base import Answers
@@ -31,6 +33,7 @@ def _evaluate(site: Site, order: Order) -> Report:
     seen = registry.seen(order.task)
     confusion = np.zeros((seen, seen), np.int64)
     groups: dict[str, list[Scores]] = {}
+    evaluated: list[tuple[Labels, Answers]] = []
     familiarity = _familiarity(site, order, cortex, told)
     for task in range(len(registry.tasks)):
         scans = site.evaluated(registry, task)
@@ -38,6 +41,7 @@ def _evaluate(site: Site, order: Order) -> Report:
         if task > order.task:
             groups.setdefault(UNKNOWN[0], []).append(answers.scores)
             continue
+        evaluated.append((scans.labels, answers))
         predicted = answers.logits.argmax(1)
         np.add.at(confusion, (scans.labels, predicted), 1)
         right = predicted == scans.labels
@@ -49,7 +53,39 @@ def _evaluate(site: Site, order: Order) -> Report:
     storage = {**site.vault.sizes(), **site.kept.sizes(), **method.extra_bytes(shared)}
     storage["records"] += exemplar_count(site.kept)
     figures = {"confusion": confusion.tolist(), "scores": _histograms(groups), "storage": storage}
+    if method.plain:
+        figures |= _known(site, order, cortex, familiarity if told else None, evaluated)
     return Report(site.name, examples=int(confusion.sum()), figures=figures)
+
+
+def _known(
+    site: Site,
+    order: Order,
+    cortex: Cortex,
+    familiarity: Familiarity | None,
+    evaluated: Sequence[tuple[Labels, Answers]],
+) -> dict[str, Any]:
+    """Sums over known scans, from which the server takes the network's operating point; nothing where there are none.
+
+    Validation scans of all learned tasks, else what the method trains on. Their score must be one that the network
+    has wherever it goes: familiarity only by moments that all hospitals told, else the classifier's own.
+    """
+    source: Source = "evaluated" if site.config.stream.evaluate == "val" else "validation"
+    answered = list(evaluated)
+    if source == "validation":
+        held = [site.validation(order.registry, task) for task in range(order.task + 1)]
+        answered = [(scans.labels, _answered(site, cortex, familiarity, scans.images)) for scans in held]
+    if not any(len(labels) for labels, _ in answered) and site.method.facts.all_classes:
+        source = "recalls" if site.method.recalls else "training"
+        samples = site.method.samples(site, order.registry, order.task)
+        answered = [(samples.labels, _answered(site, cortex, familiarity, samples.images))]
+    labels = np.concatenate([labels for labels, _ in answered])
+    if not len(labels):
+        return {}
+    score: Score = "max-softmax" if familiarity is None else "familiarity"
+    logits = np.concatenate([answers.logits for _, answers in answered])
+    scores = np.concatenate([answers.scores[score] for _, answers in answered])
+    return {"known": Known.of(source, score, logits, scores, labels).as_figure()}
 
 
 def _answered(site: Site, cortex: Cortex, familiarity: Familiarity | None, images: Images) -> Answers:

@@ -53,6 +53,9 @@ class Site(Protocol):
     def evaluated(self, registry: Registry, task: int) -> Scans:
         """The hospital's raw test or validation scans of a task."""
 
+    def validation(self, registry: Registry, task: int) -> Scans:
+        """The hospital's raw validation scans of a task; none where its data have no such split."""
+
     def unknown(self, registry: Registry) -> Sequence[Images]:
         """Scans of data sets that no task learns; none where there are none and nobody asked for them.
 

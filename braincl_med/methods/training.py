@@ -74,8 +74,9 @@ def training_rounds(config: ExperimentConfig, phase: Phase) -> Schedule:
     """The rounds of `phase`, which trains the whole network, and what must follow them.
 
     Averaged weights do not fit averaged batch statistics, so these are taken anew once the last round is averaged. A
-    classifier that is solved follows from the features of the network as it then is.
+    classifier that is solved follows from the features of the network as it then is, and so do moments by which
+    unknown scans are told apart.
     """
     calibrated = ((CALIBRATE, 0),) if has_batch_statistics(config.cortex) else ()
-    solved = ((DISCRIMINATE, 0),) if config.sleep.classifier == "discriminant" else ()
-    return (*rounds(phase, config.sleep.rounds), *calibrated, *solved)
+    told = ((DISCRIMINATE, 0),) if config.tells_moments else ()
+    return (*rounds(phase, config.sleep.rounds), *calibrated, *told)

@@ -89,6 +89,9 @@ class FederationConfig(Section):
 
     `server-momentum` above 0 is FedAvgM (Hsu et al. 2019) over the rounds of a phase. `classifier-rows: by-class`
     weights each row of the classifier by the hospitals' samples of its class instead of all their samples.
+    With `familiarity: shared` hospitals tell, after the last round of sleep, the moments of the features of what they
+    recall (`cortex.gaussians`), as they do for a solved classifier: unknown scans are then told apart by what all of
+    them remember, also by the network where it is used alone. With `own` nobody tells them.
     """
 
     hospitals: int = Field(default=3, ge=1)
@@ -97,6 +100,7 @@ class FederationConfig(Section):
     round_timeout_seconds: float = Field(default=3600, gt=0)
     server_momentum: float = Field(default=0, ge=0, lt=1)
     classifier_rows: Literal["by-examples", "by-class"] = "by-examples"
+    familiarity: Literal["own", "shared"] = "own"
 
     @property
     def least(self) -> int:
@@ -236,7 +240,17 @@ class ExperimentConfig(Section):
             raise ValueError(
                 "sleep-classifier 'discriminant' follows sleep: leave it out where sleep-enabled is false"
             )
+        if self.federation.familiarity == "shared" and not (facts.all_classes and self.sleep.enabled):
+            raise ValueError(
+                "federation-familiarity 'shared' needs a method that trains the whole network on samples of all "
+                "classes, and sleep: leave it out"
+            )
         return self
+
+    @property
+    def tells_moments(self) -> bool:
+        """Whether hospitals tell the moments of the features of their samples of all tasks."""
+        return self.sleep.classifier == "discriminant" or self.federation.familiarity == "shared"
 
     @property
     def facts(self) -> MethodFacts:

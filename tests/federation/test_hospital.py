@@ -115,7 +115,8 @@ def test_raw_training_scans_are_read_in_encode_only(tmp_path, evaluated):
     Coordinator(config, watching).run()
     assert {p for p, split in asked if split == "train"} == {"encode"}
     assert {p for p, split in asked if split == evaluated} == {"evaluate"}
-    assert {split for _, split in asked} == {"train", evaluated}
+    assert {p for p, split in asked if split == "val"} == {"evaluate"}
+    assert {split for _, split in asked} == {"train", evaluated, "val"}
 
 
 def test_an_unexpected_error_leaves_the_hospital_as_one_sentence(tmp_path, monkeypatch):
@@ -219,7 +220,7 @@ def test_familiarity_is_measured_from_the_vault_and_not_from_raw_scans(tmp_path)
             return super().scans(registry, task, split)
 
     scores = evaluated(replace(hospital, source=Watched(**vars(hospital.source))), config)
-    assert set(read) == {"test"}
+    assert set(read) == {"test", "val"}
     assert scores["familiarity"].keys() == scores["energy"].keys() > {"unknown-near", "unknown-far"}
     for group, counts in scores["energy"].items():
         assert sum(scores["familiarity"][group]) == sum(counts), group

@@ -1,0 +1,203 @@
+"""A network's operating point: what its logits are divided by, and below which score a scan is set aside.
+
+    hospital: known scans ─► Σ −log p at each temperature, histogram of the score, scans by class ─┐ add up
+    server:   the temperature of least loss, the threshold that sets a share of known scans aside ◄┘
+
+One temperature for all logits changes no answer, only how sure it sounds (Guo et al. 2017). As everywhere in
+evaluation no figure of a single scan leaves a hospital.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from braincl_med.evaluation.continual import Counts, Figures
+from braincl_med.evaluation.rejection import EDGES, histogram, threshold_at
+
+TEMPERATURES: Figures = 2.0 ** (np.arange(-32, 49) / 8)
+"""Those at which losses are added up: a sixteenth to 64, each a twelfth above the one before."""
+SHARE = 0.05
+"""Of known scans, those that are set aside."""
+
+Source = Literal["validation", "evaluated", "recalls", "training"]
+"""Validation scans; the same where they were evaluated too, so that their accuracy is known; what the memory recalls;
+raw scans that the network was trained on."""
+SOURCES: tuple[Source, ...] = get_args(Source)
+HELD_OUT = ("validation", "evaluated")
+IN_WORDS: dict[Source, str] = {
+    "validation": "validation scans",
+    "evaluated": "validation scans, which the recorded accuracy counts too",
+    "recalls": "scans recalled from memory, which the network was trained on (it had no validation scans)",
+    "training": "scans that the network was trained on (it had no validation scans)",
+}
+Score = Literal["familiarity", "max-softmax"]
+"""By what scans are set aside: how like they are to what is remembered, or how sure the classifier is."""
+
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Sums over some known scans.
+
+    Attributes:
+        source: what scans they are.
+        score: which score the histogram is of.
+        losses: (temperatures,) the sum of −log p of the true class.
+        histogram: counts over the bins of `EDGES[score]`.
+        classes: (classes,) scans by class number.
+    """
+
+    source: Source
+    score: Score
+    losses: Figures
+    histogram: Counts
+    classes: Counts
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        score: Score,
+        logits: npt.NDArray[np.floating],
+        scores: Figures,
+        labels: npt.NDArray[np.int64],
+    ) -> "Known":
+        """Add up over scans with logits (n, classes), scores (n,) of kind `score` and class numbers (n,)."""
+        classes = np.bincount(labels, minlength=logits.shape[1]).astype(np.int64)
+        return cls(source, score, losses(logits, labels), histogram(score, scores), classes)
+
+    def as_figure(self) -> dict[str, Any]:
+        """As a report tells it."""
+        return {
+            "source": self.source,
+            "score": self.score,
+            "losses": self.losses.tolist(),
+            "histogram": self.histogram.tolist(),
+            "classes": self.classes.tolist(),
+        }
+
+    @classmethod
+    def told(cls, figure: Mapping[str, Any]) -> "Known":
+        """The inverse of `as_figure`, of a report without objection."""
+        arrays = {key: np.array(figure[key], np.int64) for key in ("histogram", "classes")}
+        return cls(figure["source"], figure["score"], np.array(figure["losses"], np.float64), **arrays)
+
+
+def losses(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> Figures:
+    """(temperatures,) the sum over scans of −log softmax(logits / T) at the true class.
+
+    Args:
+        logits: (n, classes).
+        labels: (n,) class numbers below `classes`.
+    """
+    values = logits.astype(np.float64)
+    values = values - values.max(axis=1, initial=-np.inf, keepdims=True) if len(values) else values
+    sums = []
+    for temperature in TEMPERATURES:
+        scaled = values / temperature
+        true = scaled[np.arange(len(labels)), labels]
+        sums.append(float((np.log(np.exp(scaled).sum(1)) - true).sum()))
+    return np.array(sums)
+
+
+def best_temperature(summed: Figures) -> float:
+    """The temperature of least loss, between grid points by a parabola over log T.
+
+    1 where the least is the grid's lowest: then every answer was right, and no scan says how sure is too sure.
+
+    Args:
+        summed: (temperatures,) losses of at least one scan.
+    """
+    at = int(np.argmin(summed))
+    if at == 0:
+        return 1.0
+    if at == len(summed) - 1:
+        return float(TEMPERATURES[at])
+    before, least, after = summed[at - 1 : at + 2]
+    bend = before - 2 * least + after
+    shift = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
+    return float(TEMPERATURES[at] * np.exp(shift * step))
+
+
+class OperatingPoint(BaseModel):
+    """How a network's logits become answers.
+
+    Attributes:
+        temperature: what logits are divided by before they become probabilities.
+        threshold: a scan whose score lies below is set aside for a person to read.
+        share: of known scans, those that the threshold was to set aside at most.
+        set_aside: the share of the scans it was measured on that it does set aside.
+        score: the kind of score, larger for more familiar scans.
+        source: what scans it was measured on.
+        counts: how many of them each class had, by class number.
+        hospitals: how many had such scans.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(gt=0, le=1000, allow_inf_nan=False)
+    threshold: float = Field(allow_inf_nan=False)
+    share: Share
+    set_aside: Share
+    score: Score
+    source: Source
+    counts: tuple[Annotated[int, Field(ge=0)], ...]
+    hospitals: int = Field(ge=1)
+
+    @property
+    def scans(self) -> int:
+        """How many scans it was measured on."""
+        return sum(self.counts)
+
+    @property
+    def classes(self) -> int:
+        """How many classes had any of them."""
+        return sum(count > 0 for count in self.counts)
+
+    def __str__(self) -> str:
+        return (
+            f"temperature {self.temperature:.3g} and threshold {self.threshold:.4g} of the {self.score} score were "
+            f"measured on {self.scans:,} {IN_WORDS[self.source]}, of {self.classes} of {len(self.counts)} classes at "
+            f"{self.hospitals} {'hospital' if self.hospitals == 1 else 'hospitals'}; {100 * self.set_aside:.1f} % of "
+            f"these are set aside (at most {100 * self.share:.3g} % were to be)"
+        )
+
+
+def join(told: Sequence[Known], score: Score, share: float = SHARE) -> OperatingPoint | None:
+    """The operating point that all hospitals' sums determine; None where there is no known scan.
+
+    Validation scans are preferred: where any hospital has some, those alone count.
+
+    Args:
+        told: one a hospital, each of as many classes.
+        score: by which scans are to be set aside; what is told of another does not count.
+        share: of known scans, to be set aside at most.
+    """
+    usable = [known for known in told if known.score == score and known.histogram.sum()]
+    for group in (HELD_OUT, ("recalls",), ("training",)):
+        chosen = [known for known in usable if known.source in group]
+        if chosen:
+            return _joined(chosen, score, share)
+    return None
+
+
+def _joined(chosen: Sequence[Known], score: Score, share: float) -> OperatingPoint:
+    together = np.sum([known.histogram for known in chosen], axis=0)
+    first = threshold_at(together, 1 - share)
+    return OperatingPoint(
+        temperature=best_temperature(np.sum([known.losses for known in chosen], axis=0)),
+        threshold=float(EDGES[score][first]),
+        share=share,
+        set_aside=float(together[:first].sum() / together.sum()),
+        score=score,
+        # Where some evaluated theirs too, the whole was looked at.
+        source=max((known.source for known in chosen), key=SOURCES.index),
+        counts=tuple(int(n) for n in np.sum([known.classes for known in chosen], axis=0)),
+        hospitals=len(chosen),
+    )

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from torch.nn import functional
+
+from braincl_med.evaluation.operating import (
+    SHARE,
+    TEMPERATURES,
+    Known,
+    OperatingPoint,
+    best_temperature,
+    join,
+    losses,
+)
+from braincl_med.evaluation.rejection import EDGES
+
+
+def answers(scans=400, classes=5, sharpness=1.0, seed=0):
+    """Logits that are right as often as they say, times `sharpness`, and true classes."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, (scans, classes))
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (shares.cumsum(1) < random.uniform(0, 1 - 1e-9, (scans, 1))).sum(1)
+    return (sharpness * logits).astype(np.float32), labels
+
+
+def known(source="validation", score="familiarity", seed=0, scans=400, sharpness=1.0):
+    logits, labels = answers(scans, sharpness=sharpness, seed=seed)
+    scores = -np.random.default_rng(seed).gamma(3, 4, scans)
+    return Known.of(source, score, logits, scores, labels), scores
+
+
+def test_losses_are_cross_entropies_at_every_temperature():
+    logits, labels = answers()
+    for temperature, found in zip(TEMPERATURES, losses(logits, labels), strict=True):
+        scaled, targets = torch.from_numpy(logits).double() / temperature, torch.from_numpy(labels)
+        assert found == pytest.approx(float(functional.cross_entropy(scaled, targets, reduction="sum")), rel=1e-9)
+    assert not losses(logits[:0], labels[:0]).any()
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1, 3.7, 20])
+def test_the_temperature_is_that_of_least_loss(sharpness):
+    logits, labels = answers(sharpness=sharpness)
+    scaled, targets = torch.from_numpy(logits).double(), torch.from_numpy(labels)
+    oracle = minimize_scalar(
+        lambda t: float(functional.cross_entropy(scaled / np.exp(t), targets)), bounds=(-3, 5), method="bounded"
+    )
+    assert best_temperature(losses(logits, labels)) == pytest.approx(np.exp(oracle.x), rel=0.005)
+    # The answers were made with this one.
+    assert best_temperature(losses(logits, labels)) == pytest.approx(sharpness, rel=0.2)
+
+
+def test_answers_that_are_all_right_say_nothing_about_how_sure_is_too_sure():
+    logits = 9 * np.eye(3, dtype=np.float32)
+    assert best_temperature(losses(logits, np.arange(3))) == 1
+    hopeless = best_temperature(losses(logits, np.array([1, 2, 0])))
+    assert hopeless == TEMPERATURES[-1]
+
+
+@given(st.integers(1, 300), st.floats(0.0, 0.5), st.integers(0, 50))
+def test_the_threshold_sets_aside_the_stated_share_and_would_not_less_one_bin_higher(scans, share, seed):
+    told, scores = known(seed=seed, scans=scans)
+    point = join([told], "familiarity", share)
+    aside = (scores < point.threshold).mean()
+    assert aside <= share + 1e-12
+    assert point.set_aside == pytest.approx(aside)
+    above = EDGES["familiarity"][np.searchsorted(EDGES["familiarity"], point.threshold) + 1]
+    assert (scores < above).mean() > share - 1e-12
+
+
+def test_sums_of_hospitals_give_what_their_scans_together_would():
+    parts = [known(seed=seed)[0] for seed in range(3)]
+    whole = join(parts, "familiarity")
+    logits, labels = (np.concatenate(part) for part in zip(*(answers(seed=seed) for seed in range(3)), strict=True))
+    scores = np.concatenate([known(seed=seed)[1] for seed in range(3)])
+    expected = join([Known.of("validation", "familiarity", logits, scores, labels)], "familiarity")
+    assert whole.temperature == pytest.approx(expected.temperature)
+    assert whole.model_copy(update={"temperature": 1, "hospitals": 1}) == expected.model_copy(
+        update={"temperature": 1}
+    )
+    assert (whole.hospitals, whole.scans, whole.classes, whole.share) == (3, 1200, 5, SHARE)
+
+
+def test_validation_scans_are_preferred_and_other_scores_do_not_count():
+    validation, recalls = known()[0], known("recalls", seed=1)[0]
+    training, evaluated = known("training", seed=2)[0], known("evaluated", seed=3)[0]
+    assert join([recalls, validation, training], "familiarity") == join([validation], "familiarity")
+    assert join([training, recalls], "familiarity").source == "recalls"
+    assert join([validation, evaluated], "familiarity").source == "evaluated"
+    assert join([validation], "max-softmax") is None
+    assert join([known(scans=0)[0]], "familiarity") is None
+    assert join([], "familiarity") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("validation", "400 validation scans, of 5 of 5 classes at 1 hospital;"),
+        ("evaluated", "which the recorded accuracy counts too"),
+        ("recalls", "recalled from memory, which the network was trained on"),
+    ],
+)
+def test_it_says_on_what_it_was_measured(source, words):
+    point = join([known(source)[0]], "familiarity")
+    assert words in str(point)
+    assert "at most 5 % were to be" in str(point)
+    assert OperatingPoint.model_validate_json(point.model_dump_json()) == point
+
+
+def test_what_is_told_survives_the_message():
+    told = known()[0]
+    back = Known.told(told.as_figure())
+    assert back.as_figure() == told.as_figure()
+    assert join([back], "familiarity") == join([told], "familiarity")
