@@ -21,7 +21,8 @@ ALLOWED = {
     "messages": {"cortex", "streams", "evaluation"},
     "methods": {"cortex", "evaluation", "memory", "messages", "phases", "streams", "vault"},
     "records": {"streams", "evaluation"},
-    "federation": {"cortex", "messages", "methods", "phases", "records", "streams", "vault"},
+    "federation": {"cortex", "evaluation", "messages", "methods", "phases", "records", "streams", "vault"},
+    "inference": {"cortex", "evaluation", "federation", "methods", "records", "scans", "streams"},
     "privacy": {"vault", "memory", "streams", "records", "federation", "evaluation"},
     "bench": {"federation", "records"},
 }
@@ -42,7 +43,9 @@ def imports(path):
 
 def test_settings_tables_and_the_dashboards_store_need_no_torch():
     code = "import sys; import braincl_med.records.summary, braincl_med.records.table, braincl_med.settings.loading; "
-    code += "import braincl_med.evaluation.fairness; sys.exit('torch' in sys.modules)"
+    code += (
+        "import braincl_med.evaluation.fairness, braincl_med.evaluation.operating; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

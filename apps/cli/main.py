@@ -11,7 +11,9 @@ import typer
 from apps.cli import tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
+from apps.cli.export import export
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
+from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.processes import Interrupted, interruptible
@@ -35,7 +37,7 @@ def main() -> None:
     except BrainclError as error:
         reason = str(error)
     except ModuleNotFoundError as error:
-        extras = "pip install '.[dashboard,privacy,bench]' in the project's folder installs all"
+        extras = "pip install '.[dashboard,privacy,bench,export]' in the project's folder installs all"
         reason = f"this command needs the package '{error.name}', not installed: {extras}"
     except (OSError, RuntimeError) as error:
         reason = in_one_sentence(error)
@@ -88,6 +90,8 @@ def results(
 
 app.command()(bench)
 app.command()(audit)
+app.command()(predict)
+app.command()(export)
 
 
 @app.command()

@@ -1,0 +1,69 @@
+"""Files become scans while earlier ones are answered: threads read ahead, never further than a bounded number."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from braincl_med.scans.reading import read_scan
+from braincl_med.scans.refusals import Kind, ScanRefusedError
+from braincl_med.settings.config import Fit
+
+READERS = min(4, os.cpu_count() or 1)
+"""Threads: decoding happens outside of Python's lock, and a disk or a network is waited for."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files that are meant, as they were given; a folder stands for all in it, sorted, but for hidden ones."""
+    for path in paths:
+        if path.is_dir():
+            for folder, folders, names in os.walk(path):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        else:
+            yield path
+
+
+def scans_of(
+    files: Iterable[Path], size: int, fit: Fit, ahead: int
+) -> Iterator[tuple[Path, Pixels | ScanRefusedError]]:
+    """Each file with its pixels (size, size, 3), or with why it is no scan, in their order.
+
+    Args:
+        files: taken one by one.
+        size, fit: as `read_scan`.
+        ahead: at most so many scans are held.
+    """
+    waiting = iter(files)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="reader") as readers:
+
+        def asked(count: int) -> list[tuple[Path, Future[Pixels | ScanRefusedError]]]:
+            return [(file, readers.submit(_read, file, size, fit)) for file in islice(waiting, count)]
+
+        held = deque(asked(ahead))
+        try:
+            while held:
+                file, future = held.popleft()
+                yield file, future.result()
+                held.extend(asked(1))
+        finally:
+            for _, future in held:
+                future.cancel()
+
+
+def _read(file: Path, size: int, fit: Fit) -> Pixels | ScanRefusedError:
+    try:
+        return read_scan(file, size, fit)
+    except ScanRefusedError as refused:
+        return refused
+    except OSError as error:
+        kind = Kind.MISSING if isinstance(error, FileNotFoundError) else Kind.UNREADABLE
+        reason = os.strerror(error.errno).lower() if error.errno else "it is damaged, or no picture that is known"
+        return ScanRefusedError(kind, reason)

@@ -1,0 +1,79 @@
+"""Rows of answers as CSV and as JSON; both say the same."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from braincl_med.inference.model import Model
+from braincl_med.inference.predict import Row
+
+FORMAT, VERSION = "braincl-answers", 1
+COLUMNS = (
+    "file", "verdict", "class", "name", "probability", "second", "second-probability", "third", "third-probability",
+    "score", "reason", "overlay",
+)  # fmt: skip
+DIGITS = 6
+
+
+def csv_lines(model: Model, rows: Iterable[Row]) -> Iterator[bytes]:
+    """A table in UTF-8 with a first line of `COLUMNS`, piece by piece; classes as `dataset/label`.
+
+    A file name that is no UTF-8 keeps its bytes.
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(_flat(model, row))
+        yield _taken(buffer)
+    yield _taken(buffer)
+
+
+def json_text(model: Model, rows: Iterable[Row]) -> bytes:
+    """An object with what the answers rest on, and a list `scans` of one object a file."""
+    operating = model.operating
+    told: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "experiment": model.experiment,
+        "operating-point": operating and {**operating.model_dump(mode="json"), "scans": operating.scans},
+        "caution": model.caution,
+        "scans": [_whole(model, row) for row in rows],
+    }
+    return (json.dumps(told, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _taken(buffer: io.StringIO) -> bytes:
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _flat(model: Model, row: Row) -> dict[str, Any]:
+    told: dict[str, Any] = {"file": str(row.file), "verdict": row.verdict.value, "overlay": row.overlay}
+    if row.answer is None:
+        return {**told, "reason": str(row.refusal)}
+    for name, (number, probability) in zip(("", "second", "third"), row.answer.top, strict=False):
+        told[name or "class"] = model.classes[number].key
+        told[f"{name}-probability" if name else "probability"] = round(probability, DIGITS)
+    return {**told, "name": model.classes[row.answer.number].name, "score": round(row.answer.score, DIGITS)}
+
+
+def _whole(model: Model, row: Row) -> dict[str, Any]:
+    told: dict[str, Any] = {"file": str(row.file), "verdict": row.verdict.value}
+    if row.overlay:
+        told["overlay"] = row.overlay
+    if row.answer is None:
+        return {**told, "refused": row.refusal and {"kind": row.refusal.kind.value, "reason": row.refusal.reason}}
+    top = [
+        {
+            "class": model.classes[number].key,
+            "name": model.classes[number].name,
+            "probability": round(probability, DIGITS),
+        }
+        for number, probability in row.answer.top
+    ]
+    return {**told, **top[0], "top": top, "score": round(row.answer.score, DIGITS)}
