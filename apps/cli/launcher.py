@@ -20,15 +20,13 @@ import braincl_med
 from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
 from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import record_end, starting_point
-from braincl_med.federation.extend import require_scans
 from braincl_med.foundation.errors import BrainclError, FederationError, LockedError
 from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
 from braincl_med.foundation.logs import log_path
 from braincl_med.records.store import RunStore, now
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import packaged_configs
-from braincl_med.streams.availability import resolve
-from braincl_med.streams.named import datasets_of
+from braincl_med.streams.availability import require_scans, resolve
 from braincl_med.streams.tasks import Registry
 
 log = logging.getLogger("braincl")
@@ -75,7 +73,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
                 "(`braincl tasks add` adds a diagnosis, `--fresh` starts afresh)"
             )
     added = Registry(tasks=checkpoint.registry.tasks[checkpoint.task :])
-    require_scans(stream, datasets_of(added), data)
+    require_scans(added.classes, ("train", stream.evaluate), stream, data)
     followed = log_path(state, config.name)
     flower_log = followed.with_suffix(".flower.log")
     try:
