@@ -22,7 +22,7 @@ ALLOWED = {
     "methods": {"cortex", "evaluation", "memory", "messages", "phases", "streams", "vault"},
     "records": {"streams", "evaluation"},
     "federation": {"cortex", "messages", "methods", "phases", "records", "streams", "vault"},
-    "privacy": {"vault", "memory", "streams", "records", "federation", "evaluation"},
+    "privacy": {"vault", "memory", "scans", "streams", "records", "federation", "evaluation"},
     "bench": {"federation", "records"},
 }
 # What every room may import; the foundation itself imports nothing of the project.

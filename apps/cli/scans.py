@@ -62,7 +62,7 @@ def _report(name: str, found: "Findings", shown: int | None) -> dict[str, Any]:
     return {
         "set": name,
         "scans": len(found.scans),
-        "patients": len({scan.patient for scan in found.scans}),
+        "patients": len({scan.patient for scan in found.scans if scan.patient != scan.known.content}),
         "classes": {
             label: {s: counts[s] for s in ("train", "val", "test")} for label, counts in sorted(classes.items())
         },
@@ -76,7 +76,8 @@ def _written(report: dict[str, Any]) -> str:
     """The report as a person reads it."""
     classes = report["classes"]
     width = max([5, *map(len, classes)])
-    lines = [f"{report['set']}: {report['scans']:,} scans of {report['patients']:,} patients (or of nobody's)", ""]
+    patients = f"of {report['patients']:,} patients" if report["patients"] else "no patients named"
+    lines = [f"{report['set']}: {report['scans']:,} scans, {patients}", ""]
     lines.append(f"  {'class':{width}}  {'train':>8} {'val':>8} {'test':>8}")
     lines += [f"  {label:{width}}  {c['train']:8,} {c['val']:8,} {c['test']:8,}" for label, c in classes.items()]
     lines += ["", "  formats: " + (", ".join(f"{n:,} {kind}" for kind, n in report["formats"].items()) or "none")]

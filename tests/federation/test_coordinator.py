@@ -162,7 +162,7 @@ def test_a_finished_experiment_has_nothing_to_learn_until_a_task_is_added(tmp_pa
 
 
 def test_changed_settings_are_refused_by_name(finished):
-    with pytest.raises(ConfigError, match="memory-step was 1.0, is 0.5"):
+    with pytest.raises(ConfigError, match=r"memory-step was 1\.0, is 0\.5"):
         run_locally(tiny(finished, memory_step=0.5))
 
 
