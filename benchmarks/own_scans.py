@@ -9,8 +9,8 @@ PICTURES has a folder a class. Below DATA, in class folders or with a manifest, 
     site-2/own/     DICOM, one series a patient
     held-out/       a twentieth of each class, in the same three formats, that no hospital has
 
-Every picture goes to one patient of one hospital. Names of patients that do not exist are written wherever a format has
-room for them, to be looked for afterwards in all that was written and sent: they all hold `IDENTIFIER`.
+Every picture goes to one patient of one hospital. Names of patients that do not exist are written wherever a format
+has room for them, to be looked for afterwards in all that was written and sent: they all hold `IDENTIFIER`.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -54,8 +55,10 @@ def main() -> None:
 
 
 def as_png(place: Path, label: str, number: int, patient: str, picture: Image.Image) -> Path:
-    """A plain picture."""
-    return _saved(picture, place / label / f"{IDENTIFIER}-{number:04}.png")
+    """A picture with a text beside it."""
+    text = PngInfo()
+    text.add_text("Patient", f"{IDENTIFIER} {patient}")
+    return _saved(picture, place / label / f"{IDENTIFIER}-{number:04}.png", pnginfo=text)
 
 
 def as_jpeg(place: Path, label: str, number: int, patient: str, picture: Image.Image) -> Path:

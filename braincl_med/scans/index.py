@@ -19,10 +19,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from braincl_med.foundation.arrays import Split
+from braincl_med.foundation.arrays import Images, Split
 from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.files import make_folder, storage_error
 from braincl_med.foundation.progress import Progress
@@ -68,6 +69,13 @@ class Found(NamedTuple):
     split: Split
     patient: bytes
     known: Known
+
+
+class Keep(NamedTuple):
+    """What becomes of the pixels (h, w, 3) of scans: `shrink`, then `put` with their names and versions."""
+
+    shrink: Callable[[Images], Images]
+    put: Callable[[Sequence[tuple[bytes, str, Images]]], None]
 
 
 class Refused(NamedTuple):
@@ -131,13 +139,20 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def look_through(self, entries: Iterable[Entry], seed: int, progress: Progress | None = None) -> Findings:
+    def look_through(
+        self,
+        entries: Iterable[Entry],
+        seed: int,
+        progress: Progress | None = None,
+        keep: Keep | None = None,
+    ) -> Findings:
         """Look into all files that are new or have changed, find duplicates, and draw the splits that are missing.
 
         Args:
             entries: all files of the set.
             seed: of the draw.
             progress: told the number of files looked into.
+            keep: where the pixels of what is looked into go, and what is made of them before.
 
         Raises:
             DataError: a patient is said to belong into two splits, or into another one than before.
@@ -158,11 +173,11 @@ class Index:
         with ThreadPoolExecutor(READERS) as readers:
             for start in range(0, len(unread), AT_ONCE):
                 some = unread[start : start + AT_ONCE]
-                rows = readers.map(_looked_into, some)
-                self._keep(
-                    self._row(names[id(entry)], versions[id(entry)], told)
-                    for entry, told in zip(some, rows, strict=True)
-                )
+                told = list(readers.map(partial(_looked_into, shrink=keep.shrink if keep else None), some))
+                read = [(names[id(e)], versions[id(e)], t) for e, t in zip(some, told, strict=True)]
+                if keep is not None:
+                    keep.put([(n, v, t.pixels) for n, v, t in read if isinstance(t, Reading)])
+                self._keep(self._row(*row) for row in read)
                 done = start + len(some)
                 if progress is not None:
                     progress(done, len(unread), "")
@@ -247,10 +262,11 @@ def _version(path: Path) -> str:
     return ""
 
 
-def _looked_into(entry: Entry) -> Reading | ScanRefusedError:
+def _looked_into(entry: Entry, shrink: Callable[[Images], Images] | None) -> Reading | ScanRefusedError:
     try:
         told = read_file(entry.path, entry.frame)
-        return replace(told, pixels=told.pixels[:0])  # hundreds are held at once
+        # Hundreds are held at once.
+        return replace(told, pixels=shrink(told.pixels) if shrink else told.pixels[:0])
     except ScanRefusedError as error:
         return error
 

@@ -47,7 +47,8 @@ class StreamConfig(Section):
     or evenly but for the last hospital, which has scans of one class of the task alone. With `evaluate: val`
     answers to validation scans are counted, so that settings can be chosen without a look at the test scans.
     `fit` says how a hospital's own pictures become squares, and `bad-scans` whether files that are no scans to learn
-    from (`scans.refusals`) stop it or are left out.
+    from (`scans.refusals`) stop it or are left out. With `cache` their pixels lie at the hospital, as raw scans, from
+    the look through its folder until they are encoded, so that each is decoded once.
     """
 
     name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
@@ -65,6 +66,7 @@ class StreamConfig(Section):
     unknown: Names = ()
     fit: Fit = "pad"
     bad_scans: Literal["refuse", "skip"] = "refuse"
+    cache: bool = False
     fallback: Literal["none", "phantom"] = "none"
     download: bool = True
     allow_unofficial: bool = False
@@ -272,7 +274,7 @@ class ExperimentConfig(Section):
 
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "federation-quorum", "federation-wait-seconds",
-    "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans",
+    "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans", "stream-cache",
     "cortex-weights",
 )  # fmt: skip
 """Keys that may change at any time, also within a task."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from braincl_med.foundation.arrays import Images, Positions, Split
 from braincl_med.foundation.errors import ConfigError, DataError, MissingScansError
 from braincl_med.foundation.files import reading_error
 from braincl_med.foundation.progress import bar
-from braincl_med.scans.index import READERS, Findings, Index
+from braincl_med.scans.cache import SUFFIX, Cache
+from braincl_med.scans.index import READERS, Findings, Found, Index, Keep
 from braincl_med.scans.listing import list_scans
 from braincl_med.scans.names import code_of, label_of
-from braincl_med.scans.reading import read_scan
+from braincl_med.scans.reading import fit, read_scan
 from braincl_med.scans.refusals import ScanRefusedError
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.place import Place
@@ -91,14 +93,20 @@ class OwnScans:
         found = _found(dataset, stream, place) if len(rows) else None
         images = np.empty((len(rows), stream.size, stream.size, 3), np.uint8)
         scans = [scan for scan in found.scans if scan.split == split] if found else []
-        wanted = [scans[row].entry for row in rows]
+        cache = _cache(dataset, stream, place)
+
+        def pixels(scan: Found) -> Images:
+            kept = cache.get(scan.known.name, scan.known.version) if cache else None
+            return kept if kept is not None else read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
+
         with ThreadPoolExecutor(READERS) as readers:
-            read = readers.map(lambda e: read_scan(e.path, stream.size, stream.fit, e.frame), wanted)
             try:
-                for row, image in enumerate(read):
+                for row, image in enumerate(readers.map(pixels, [scans[row] for row in rows])):
                     images[row] = image
             except ScanRefusedError as error:
                 raise DataError(f"a scan of '{dataset}' has changed since it was looked into: {error}") from None
+        if cache and split == "train":
+            cache.delete()
         return images
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
@@ -161,8 +169,10 @@ def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
     if not folder.is_dir():
         log.info("this hospital has no folder '%s', hence no scans of it", dataset)
         return None
+    cache = _cache(dataset, stream, place)
+    keep = Keep(partial(fit, size=stream.size, how=stream.fit), cache.put) if cache else None
     with Index(place.notes / f"{dataset}.sqlite" if place.notes else None) as index:
-        found = index.look_through(list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"))
+        found = index.look_through(list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
     if found.refused:
         sentence = refusals(dataset, found)
         if stream.bad_scans == "refuse":
@@ -171,6 +181,12 @@ def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
             )
         log.warning("%s, and are left out", sentence)
     return found
+
+
+def _cache(dataset: str, stream: StreamConfig, place: Place) -> Cache | None:
+    if not stream.cache or place.notes is None:
+        return None
+    return Cache(place.notes / f"{dataset}-{stream.size}-{stream.fit}{SUFFIX}", stream.size)
 
 
 def sets_in(folder: Path) -> list[Path]:

@@ -10,6 +10,8 @@ from braincl_med.federation.extend import add_task
 from braincl_med.federation.local import local_hospitals, run_locally
 from braincl_med.foundation.errors import ConfigError, DataError, FederationError, MissingScansError
 from braincl_med.records.store import RunStore
+from braincl_med.scans import index
+from braincl_med.streams import own
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
@@ -151,3 +153,38 @@ def test_a_hospitals_refusal_names_no_file(tmp_path):
     ) as caught:
         run_locally(tiny(state, data_root=str(data)))
     assert "MUSTERMANN" not in str(caught.value)
+
+
+def test_a_cache_holds_pixels_until_the_training_scans_are_read(tmp_path, monkeypatch):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    place, notes = Place(tmp_path, notes=tmp_path / "notes"), tmp_path / "notes"
+    plain = source_at(Place(tmp_path), hospitals=1)
+    cached = source_at(place, hospitals=1, cache=True, size=36)
+    opened = []
+    read = index.read_file
+    monkeypatch.setattr(index, "read_file", lambda path, frame: opened.append(path) or read(path, frame))
+    monkeypatch.setattr(own, "read_scan", lambda *_: pytest.fail("a scan was decoded twice"))
+    test = cached.scans(registry_of(*SKIN), 0, "test")
+    (kept,) = notes.glob("*.pixels")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    train = cached.scans(registry_of(*SKIN), 0, "train")
+    assert not list(notes.glob("*.pixels*"))
+    assert len(opened) == 40
+    monkeypatch.undo()
+    for split, scans in (("test", test), ("train", train)):
+        again = source_at(Place(tmp_path), hospitals=1, size=36).scans(registry_of(*SKIN), 0, split)
+        assert np.array_equal(scans.images, again.images)
+        assert scans.images.shape[1:] == (36, 36, 3)
+    assert plain.scans(registry_of(*SKIN), 0, "train").images.shape[1:] == (28, 28, 3)
+
+
+def test_a_scan_is_padded_or_cropped(tmp_path):
+    write_scans(tmp_path / "own", ["naevus"], 5)
+    padded, cropped = (
+        source_at(Place(tmp_path), hospitals=1, fit=fit).scans(registry_of("own/naevus"), 0, "train").images
+        for fit in ("pad", "crop")
+    )
+    assert not padded[:, :3].any()
+    assert not padded[:, -3:].any()
+    assert padded[:, 10:15].any()
+    assert cropped[:, :3].any()
