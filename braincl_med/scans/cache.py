@@ -46,10 +46,9 @@ class Cache:
             return None
         with self._opened() as db:
             row = db.execute("SELECT pixels FROM scan WHERE name = ? AND version = ?", (name, version)).fetchone()
-        shape = (self.size, self.size, 3)
-        return (
-            None if row is None or len(row[0]) != np.prod(shape) else np.frombuffer(row[0], np.uint8).reshape(shape)
-        )
+        if row is None or len(row[0]) != 3 * self.size**2:
+            return None
+        return np.frombuffer(row[0], np.uint8).reshape(self.size, self.size, 3)
 
     def delete(self) -> None:
         """Take all of it off the disk."""
