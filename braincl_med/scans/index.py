@@ -18,7 +18,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.files import make_folder, storage_error
 from braincl_med.foundation.progress import Progress
 from braincl_med.scans.listing import Entry
-from braincl_med.scans.reading import Reading, read_file
+from braincl_med.scans.reading import read_file
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 from braincl_med.scans.splits import Group, draw_splits
 
@@ -95,6 +95,17 @@ class Findings:
     def kinds(self) -> Counter[Kind]:
         """How many files were refused, by what is wrong with them."""
         return Counter(refused.error.kind for refused in self.refused)
+
+
+class _Look(NamedTuple):
+    """What a look into a file tells, without the picture at its full size: hundreds are held at once."""
+
+    digest: bytes
+    patient: str
+    format: str
+    width: int
+    height: int
+    pixels: Images
 
 
 class Index:
@@ -176,7 +187,7 @@ class Index:
                 told = list(readers.map(partial(_looked_into, shrink=keep.shrink if keep else None), some))
                 read = [(names[id(e)], versions[id(e)], t) for e, t in zip(some, told, strict=True)]
                 if keep is not None:
-                    keep.put([(n, v, t.pixels) for n, v, t in read if isinstance(t, Reading)])
+                    keep.put([(n, v, t.pixels) for n, v, t in read if isinstance(t, _Look)])
                 self._keep(self._row(*row) for row in read)
                 done = start + len(some)
                 if progress is not None:
@@ -197,12 +208,12 @@ class Index:
         rows = self._db.execute("SELECT * FROM scan")
         return {row.name: row for row in map(Known._make, rows)}
 
-    def _row(self, name: bytes, version: str, told: Reading | ScanRefusedError) -> tuple[object, ...]:
+    def _row(self, name: bytes, version: str, told: _Look | ScanRefusedError) -> tuple[object, ...]:
         if isinstance(told, ScanRefusedError):
             return (name, version, told.kind.value, told.reason, b"", b"", "", 0, 0)
         content = self._salted(b"content", told.digest)
         patient = self._salted(b"patient", told.patient.encode()) if told.patient else content
-        return (name, version, "", "", content, patient, told.kind, told.width, told.height)
+        return (name, version, "", "", content, patient, told.format, told.width, told.height)
 
     def _keep(self, rows: Iterator[tuple[object, ...]]) -> None:
         """Rows of files just looked into; one that was known keeps its number."""
@@ -262,11 +273,11 @@ def _version(path: Path) -> str:
     return ""
 
 
-def _looked_into(entry: Entry, shrink: Callable[[Images], Images] | None) -> Reading | ScanRefusedError:
+def _looked_into(entry: Entry, shrink: Callable[[Images], Images] | None) -> "_Look | ScanRefusedError":
     try:
         told = read_file(entry.path, entry.frame)
-        # Hundreds are held at once.
-        return replace(told, pixels=shrink(told.pixels) if shrink else told.pixels[:0])
+        pixels = shrink(told.pixels) if shrink else told.pixels[:0].copy()
+        return _Look(told.digest, told.patient, told.kind, told.width, told.height, pixels)
     except ScanRefusedError as error:
         return error
 

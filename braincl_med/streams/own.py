@@ -81,6 +81,8 @@ class OwnScans:
     def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> npt.NDArray[np.str_]:
         """The labels (n,) that folders or manifest give, after a look into every file that is new."""
         found = _found(dataset, stream, place)
+        if found and found.refused and split == "train":
+            log.warning("%s, and are left out", refusals(dataset, found))
         labels = [scan.entry.label for scan in found.scans if scan.split == split] if found else []
         return np.array(labels, np.str_)
 
@@ -173,13 +175,11 @@ def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
     keep = Keep(partial(fit, size=stream.size, how=stream.fit), cache.put) if cache else None
     with Index(place.notes / f"{dataset}.sqlite" if place.notes else None) as index:
         found = index.look_through(list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
-    if found.refused:
-        sentence = refusals(dataset, found)
-        if stream.bad_scans == "refuse":
-            raise DataError(
-                f"{sentence}: `braincl scans check` lists them; mend or remove them, or set stream-bad-scans to skip"
-            )
-        log.warning("%s, and are left out", sentence)
+    if found.refused and stream.bad_scans == "refuse":
+        raise DataError(
+            f"{refusals(dataset, found)}: `braincl scans check` lists them; mend or remove them, or set "
+            "stream-bad-scans to skip"
+        )
     return found
 
 

@@ -71,7 +71,7 @@ def test_no_identifier_is_written_sent_or_said(tmp_path, data, caplog, capfd):
         Coordinator(skipping, listening(local_exchange(local_hospitals(skipping)))).run()
     summary = summarise(RunStore(state), "tiny")
     said = [caplog.text, *capfd.readouterr(), table([summary]), str(as_json(summary))]
-    assert "own/naevus" in "".join(sent)
+    assert '"naevus"' in "".join(sent)
     for text in (*sent, *said):
         assert IDENTIFIER not in text
     written = [path for path in state.rglob("*") if path.is_file()]
