@@ -8,6 +8,7 @@ PICTURES has a folder a class. Below DATA, in class folders or with a manifest, 
     site-1/own/     JPEG, as cameras leave them: turned, with EXIF's orientation and a comment; manifest.csv
     site-2/own/     DICOM, one series a patient
     held-out/       a twentieth of each class, in the same three formats, that no hospital has
+    strangers/      the first test scans of a MedMNIST file (--strangers), as PNG
 
 Every picture goes to one patient of one hospital. Names of patients that do not exist are written wherever a format
 has room for them, to be looked for afterwards in all that was written and sent: they all hold `IDENTIFIER`.
@@ -28,6 +29,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 IDENTIFIER = "MUSTERMANN"
 PER_PATIENT = 4
 HELD_OUT = 20
+STRANGERS = 100
 TURNED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 """How a camera's sensor lay, by EXIF's orientation, as pillow must turn an upright picture to look so."""
 
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--classes", nargs="+", required=True)
+    parser.add_argument("--strangers", type=Path, help="a MedMNIST file that no hospital learns")
     arguments = parser.parse_args()
     rows: list[tuple[str, str, str]] = []
     for label in arguments.classes:
@@ -52,6 +55,10 @@ def main() -> None:
         writer = csv.writer(file, delimiter=";")
         writer.writerow(["path", "label", "patient"])
         writer.writerows(rows)
+    if arguments.strangers is not None:
+        with np.load(arguments.strangers) as scans:
+            for number, pixels in enumerate(scans["test_images"][:STRANGERS]):
+                _saved(Image.fromarray(pixels), arguments.data / "strangers" / f"{number:03}.png")
 
 
 def as_png(place: Path, label: str, number: int, patient: str, picture: Image.Image) -> Path:
