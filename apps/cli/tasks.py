@@ -15,7 +15,7 @@ app = typer.Typer(help="The diagnoses of an experiment.", no_args_is_help=True)
 def tasks_add(
     experiment: Annotated[str, typer.Argument(help="The finished experiment's name.")],
     name: Annotated[str, typer.Argument(help="The new task's name.")],
-    classes: Annotated[list[str], typer.Argument(help="Its classes: dataset/label, dataset/class name, own/any name.")],
+    classes: Annotated[list[str], typer.Argument(help="Its classes: dataset/label, dataset/class name, own/name.")],
     state: StateOption = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of scans, as data-root (default: $BRAINCL_DATA).")
