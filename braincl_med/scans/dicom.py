@@ -4,7 +4,6 @@ Nothing is decoded before the header has been found to promise a picture of a be
 and the decoders raise is left to the caller, who may not repeat it: they quote what a file says.
 """
 
-import contextlib
 import functools
 import io
 import logging
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from braincl_med.scans.codestreams import PACKED, Stream, decode
-from braincl_med.scans.greys import Greys, Numbers, scaled, shown, stretched
+from braincl_med.scans.greys import Count, Greys, Numbers, scaled, shown, stretched
 from braincl_med.scans.pictures import check_frame, check_size
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 
@@ -34,6 +33,8 @@ IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN = (f"1.2.840.10008.1.2{end}" for end in
 LONGEST_UID = 64
 MOST_INFLATED = 1 << 28
 """Bytes of a deflated data set."""
+MOST_AT_ONCE = 1 << 26
+"""Bytes of a file that is read in one piece: faster, and a forged length then asks for no more than there is."""
 
 TAGS = [
     *(0x00080016, 0x00080060, 0x00100020),  # class, modality, patient
@@ -53,7 +54,7 @@ TAGS = [
     *(0x52009229, 0x52009230, 0x7FE00001, 0x7FE00002),  # what holds for all frames, or for each; where they begin
 ]
 PIXELS, FLOATING_PIXELS = 0x7FE00010, (0x7FE00008, 0x7FE00009)
-UNDEFINED = 0xFFFFFFFF
+END_OF_FRAMES, LONGEST_END = b"\xfe\xff\xdd\xe0", 1 << 12
 LONG_LENGTHS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UN", b"UC", b"UR", b"UT", b"SV", b"UV")
 
 NO_PICTURES = {
@@ -112,6 +113,9 @@ def read_dicom(file: BinaryIO, frame: int | None) -> tuple[Image.Image, str, str
         ScanRefusedError: it holds no picture, several frames, or one that is not read.
     """
     _quieten()
+    if file.seek(0, os.SEEK_END) <= MOST_AT_ONCE:
+        file.seek(0)
+        file = io.BytesIO(file.read())
     body, syntax = _data_set(file)
     header, little = _header(body, syntax)
     modality = str(header.get("Modality") or "")
@@ -281,18 +285,21 @@ def _plain(body: BinaryIO, syntax: str, value: tuple[str, int], shape: Shape, fr
     """The numbers of a frame that is not packed."""
     from pydicom.pixels.decoders.base import get_decoder
 
+    try:
+        decoder = get_decoder(syntax or EXPLICIT)
+    except NotImplementedError:  # a syntax that pydicom does not know
+        decoder = None
+    if decoder is None or not decoder.is_native:
+        raise ScanRefusedError(
+            Kind.UNREADABLE,
+            "its pixels are packed in a way that is not read (a film, perhaps): export it unpacked",
+        )
     bits = shape.rows * shape.columns * shape.samples * shape.room
     if shape.colours == "YBR_FULL_422":
         bits = bits // 3 * 2
     if value[1] < math.ceil(bits * (frame + 1) / 8):
         raise ScanRefusedError(Kind.TRUNCATED, "it has fewer pixels than it says: copy or export it again")
-    with contextlib.suppress(NotImplementedError):  # a syntax that pydicom does not know
-        decoder = get_decoder(syntax or EXPLICIT)
-        if decoder.is_native:
-            return decoder.as_array(body, index=frame, raw=True, **_options(shape, value[0]))[0]
-    raise ScanRefusedError(
-        Kind.UNREADABLE, "its pixels are packed in a way that is not read (as a film, perhaps): export it unpacked"
-    )
+    return decoder.as_array(body, index=frame, raw=True, **_options(shape, value[0]))[0]
 
 
 def _options(shape: Shape, kind: str) -> dict[str, Any]:
@@ -318,17 +325,23 @@ def _unpacked(body: BinaryIO, syntax: str, header: "Dataset", shape: Shape, fram
     from pydicom.encaps import get_frame
 
     offsets = header.get("ExtendedOffsetTable"), header.get("ExtendedOffsetTableLengths")
-    packed = get_frame(body, frame, number_of_frames=shape.frames, extended_offsets=offsets if all(offsets) else None)
-    numbers, told = decode(packed, syntax, (shape.rows, shape.columns, shape.samples))
+    try:
+        packed = get_frame(
+            body, frame, number_of_frames=shape.frames, extended_offsets=offsets if all(offsets) else None
+        )
+        numbers, told = decode(packed, syntax, (shape.rows, shape.columns, shape.samples))
+    except (ValueError, RuntimeError):
+        body.seek(max(0, body.seek(0, os.SEEK_END) - LONGEST_END))
+        if END_OF_FRAMES in body.read():
+            raise
+        raise ScanRefusedError(Kind.TRUNCATED, "it ends before its pixels do: copy or export it again") from None
     # The bits above those that tell something may hold anything; the highest of those that do is the sign.
     spare = 8 * numbers.itemsize - min(told.precision, shape.bits)
     moved = numbers.view(f"u{numbers.itemsize}") << spare
     return moved.view(f"{'ui'[shape.signed]}{numbers.itemsize}") >> spare, told
 
 
-def _greys(
-    header: "Dataset", little: bool, shape: Shape, stored: Numbers, counts: npt.NDArray[np.int64] | None
-) -> Greys:
+def _greys(header: "Dataset", little: bool, shape: Shape, stored: Numbers, count: Count | None) -> Greys:
     """The greys of stored numbers: rescaled, then by the file's own window or table, else by their percentiles."""
     numbers, rescaled = stored, True
     slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
@@ -343,7 +356,7 @@ def _greys(
         return scaled(window_of(numbers, *window))
     if shape.bits <= 8 and not shape.signed and not rescaled:
         return scaled(numbers / (2.0**shape.bits - 1))
-    return stretched(numbers, counts, _padding(header, stored, shape))
+    return stretched(numbers, count, _padding(header, stored, shape))
 
 
 def _looked_up(numbers: Numbers, descriptor: Sequence[int], entries: Any, little: bool) -> Numbers:
@@ -404,7 +417,7 @@ def _padding(header: "Dataset", stored: Numbers, shape: Shape) -> npt.NDArray[np
     return (stored >= first) & (stored <= last)
 
 
-def _palette(header: "Dataset", little: bool, stored: Numbers, _: npt.NDArray[np.int64] | None) -> Greys:
+def _palette(header: "Dataset", little: bool, stored: Numbers, _: Count | None) -> Greys:
     """The colours of stored numbers in the file's palette, with an axis more."""
     shades = []
     for colour in ("Red", "Green", "Blue"):

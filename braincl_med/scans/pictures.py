@@ -3,6 +3,9 @@
 import contextlib
 import functools
 import logging
+import os
+import threading
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -26,6 +29,7 @@ UPRIGHT = {
 }
 """What EXIF's orientations ask for."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+SILENCE = threading.Lock()
 
 
 def read_picture(file: BinaryIO, kind: str, frame: int | None) -> Image.Image:
@@ -37,8 +41,7 @@ def read_picture(file: BinaryIO, kind: str, frame: int | None) -> Image.Image:
         frame: which page or frame, from 0, of a file that holds several.
 
     Raises:
-        ScanRefusedError: too many pixels, several pages, or colours that are not read. What Pillow raises beside is
-            left to the caller.
+        ScanRefusedError: too many pixels, several pages, or cut off. What Pillow raises beside is left to the caller.
     """
     _quieten()
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # somebody else in this process may have wished otherwise
@@ -51,14 +54,15 @@ def read_picture(file: BinaryIO, kind: str, frame: int | None) -> Image.Image:
             if frame:
                 picture.seek(frame)
                 check_size(*picture.size)
-            picture.load()
+            with _silence() if kind == "TIFF" else contextlib.nullcontext():
+                picture.load()
             seen = _in_greys_or_colours(picture)
             turn = UPRIGHT.get(_orientation(picture))
             return seen.transpose(turn) if turn is not None else seen
     except Image.DecompressionBombError:
         raise too_large() from None
     except (OSError, SyntaxError, EOFError) as error:
-        if "truncated" in str(error):
+        if "truncated" in str(error) or (kind == "WEBP" and _too_short(file)):
             raise ScanRefusedError(Kind.TRUNCATED, "it ends too early: copy or export it again") from None
         raise
 
@@ -94,6 +98,12 @@ def check_frame(frame: int | None, frames: int) -> None:
         raise ScanRefusedError(Kind.FRAMES, f"it has no frame {frame}, the last is {frames - 1}")
 
 
+def _too_short(file: BinaryIO) -> bool:
+    """Whether a WebP says of itself that it is longer than it is."""
+    file.seek(4)
+    return int.from_bytes(file.read(4), "little") + 8 > file.seek(0, os.SEEK_END)
+
+
 def _in_greys_or_colours(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         greys = Image.fromarray(shown(np.asarray(picture), stretched))
@@ -103,10 +113,7 @@ def _in_greys_or_colours(picture: Image.Image) -> Image.Image:
         picture = picture.convert(picture.mode.upper())
     grey = picture.mode in ("1", "L", "LA")
     if not picture.has_transparency_data:
-        try:
-            return picture.convert("L" if grey else "RGB")
-        except ValueError:
-            raise ScanRefusedError(Kind.PHOTOMETRIC, "its colours are not read: export it as RGB or grey") from None
+        return picture.convert("L" if grey else "RGB")
     clear = picture.convert("RGBA")
     colours, alpha = clear.convert("L" if grey else "RGB"), clear.getchannel("A")
     if alpha.getextrema() == (255, 255):
@@ -118,6 +125,20 @@ def _orientation(picture: Image.Image) -> int:
     with contextlib.suppress(Exception):  # damaged notes beside good pixels
         return int(picture.getexif().get(ORIENTATION, 1))
     return 1
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Close libtiff's mouth, which opens onto standard error whatever Pillow does with its errors."""
+    with SILENCE, contextlib.ExitStack() as undone:
+        with contextlib.suppress(OSError):  # where there is no standard error, nothing is written to it
+            kept = os.dup(2)
+            undone.callback(os.close, kept)
+            undone.callback(os.dup2, kept, 2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        yield
 
 
 @functools.cache
