@@ -16,6 +16,7 @@ from braincl_med.messages.report import HospitalName, Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING
 from braincl_med.settings.loading import load_experiment
+from braincl_med.streams.place import NOTES, Place
 from braincl_med.streams.source import ScanSource
 from braincl_med.vault.vault import Vault
 
@@ -27,7 +28,7 @@ def hospital_of(context: Context) -> Hospital:
 
     From the node's configuration: `partition-id` says which share of the stream it holds; `site` names it (default
     `site-<partition-id>`); `vault-dir` and `data-dir` are absolute folders (default: below the run's state root, and
-    the run's data root).
+    the run's data root); own scans in a `data-dir` are this hospital's alone.
 
     Raises:
         ConfigError: the node has no partition-id, one beyond the experiment's hospitals, or a name that is none.
@@ -46,8 +47,9 @@ def hospital_of(context: Context) -> Hospital:
         )
     name = _checked(str(node.get("site", f"site-{partition}")))
     vault = _absolute(node, "vault-dir") or config.state_folder / name
-    data = _absolute(node, "data-dir") or config.data_folder
-    source = ScanSource(config.stream, data, config.seed, partition, config.federation.hospitals)
+    own = _absolute(node, "data-dir")
+    place = Place(own or config.data_folder, name, alone=own is not None, notes=vault / NOTES)
+    source = ScanSource(config.stream, place, config.seed, partition, config.federation.hospitals)
     return Hospital(name, config, source, Vault(vault / config.name))
 
 

@@ -18,3 +18,8 @@ settings.load_profile("patient")
 def pytest_collection_modifyitems(items):
     """The real Flower run first: it waits a lot, while other tests can have the cores."""
     items.sort(key=lambda item: item.get_closest_marker("flower") is None)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One more than cores: who waits for Flower, a lock or a disk leaves a core to others."""
+    return (os.cpu_count() or 1) + 1

@@ -24,6 +24,7 @@ from braincl_med.streams.sources import SOURCES
 class Stripes:
     """A source of one data set: stripes that lie or stand."""
 
+    free_text = False
     synthetic = True
     unknown = ""
 
@@ -36,10 +37,16 @@ class Stripes:
     def class_names(self, dataset):
         return ("lying", "standing")
 
-    def labels(self, dataset, split, stream, folder):
+    def shared(self, dataset, place):
+        return True
+
+    def require(self, classes, split, stream, place):
+        pass
+
+    def labels(self, dataset, split, stream, place):
         return np.arange(40) % 2
 
-    def images(self, dataset, split, rows, stream, folder):
+    def images(self, dataset, split, rows, stream, place):
         waves = 127 + 120 * np.sin(
             np.arange(stream.size) * np.random.default_rng(len(split)).uniform(0.8, 1.2, (40, 1))
         )

@@ -17,7 +17,8 @@ NOT_KEPT = 3
 def audit(
     vaults: Annotated[list[Path], typer.Argument(help="Hospitals' vault folders, or folders of one experiment.")],
     scans: Annotated[
-        Path | None, typer.Option("--scans", help="Raw scans to search for and compare, written by `braincl scans`.")
+        Path | None,
+        typer.Option("--scans", help="Raw scans to search for and compare, written by `braincl scans export`."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

@@ -20,20 +20,21 @@ import braincl_med
 from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
 from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.coordinator import record_end, starting_point
-from braincl_med.federation.extend import require_scans
-from braincl_med.foundation.errors import BrainclError, FederationError, LockedError
+from braincl_med.foundation.errors import BrainclError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
 from braincl_med.foundation.logs import log_path
 from braincl_med.records.store import RunStore, now
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import packaged_configs
-from braincl_med.streams.availability import resolve
-from braincl_med.streams.named import datasets_of
+from braincl_med.streams.availability import require_scans, resolve
 from braincl_med.streams.tasks import Registry
 
 log = logging.getLogger("braincl")
 FORMER_RUN_SECONDS = 120.0
 POLL_SECONDS = 1.0
+STATUS_SECONDS = 30.0
+"""How often Flower is asked for the run's status while its records say that it goes on: an answer takes two seconds
+of a core that hospitals could use."""
 SILENCE_SECONDS = 120.0
 """How long `flwr list` may fail in a row, as it does on a machine with too much to do, until the run is given up."""
 PACKAGES = ("braincl_med", "server", "client")
@@ -75,7 +76,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
                 "(`braincl tasks add` adds a diagnosis, `--fresh` starts afresh)"
             )
     added = Registry(tasks=checkpoint.registry.tasks[checkpoint.task :])
-    require_scans(stream, datasets_of(added), data)
+    require_scans(added.classes, ("train", stream.evaluate), stream, data)
     followed = log_path(state, config.name)
     flower_log = followed.with_suffix(".flower.log")
     try:
@@ -152,15 +153,17 @@ def _submit_and_follow(
     if not answer.get("success"):
         raise FederationError(f"the SuperLink refused the run: {answer.get('error-message', answer)}")
     run_id = str(answer["run-id"])
-    heard = time.monotonic()
+    heard = asked = time.monotonic()
     while True:
-        for _ in range(5):
-            time.sleep(POLL_SECONDS)
-            follow.print_new()
+        time.sleep(POLL_SECONDS)
+        follow.print_new()
         if flwr.superlink.poll() is not None:
             raise FederationError(
                 f"the SuperLink ended before the run did; see '{flower_log.name}' in the state root's logs"
             )
+        if time.monotonic() - asked < (STATUS_SECONDS if _goes_on(config) else 5 * POLL_SECONDS):
+            continue
+        asked = time.monotonic()
         try:
             status = _status(flwr, run_id)
         except FederationError:
@@ -173,6 +176,14 @@ def _submit_and_follow(
             with flower_log.open("a", encoding="utf-8") as file:
                 file.write(flwr.call("log", run_id, "own", "--show").stdout)
             return status
+
+
+def _goes_on(config: ExperimentConfig) -> bool:
+    """Whether the run's records say so; before it has begun and once it has ended they do not."""
+    try:
+        return RunStore(config.state_folder).experiment(config.name).status == "running"
+    except RecordsError:
+        return False
 
 
 def _status(flwr: Flwr, run_id: str) -> str:

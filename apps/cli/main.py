@@ -3,12 +3,11 @@
 import json
 import logging
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from apps.cli import tasks, vault
+from apps.cli import scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
 from apps.cli.export import export
@@ -24,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(scans.app, name="scans")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(vault.app, name="vault")
 
@@ -92,21 +92,6 @@ app.command()(bench)
 app.command()(audit)
 app.command()(predict)
 app.command()(export)
-
-
-@app.command()
-def scans(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged experiment.")],
-    site: Annotated[int, typer.Option("--site", help="The simulated hospital's number.")],
-    out: Annotated[Path, typer.Option("--out", help="The file (.npz) to write, outside the state root.")],
-    override: OverrideOption = None,
-    state: StateOption = None,
-) -> None:
-    """Write a simulated hospital's raw training scans to a file, to audit its vault against them."""
-    from braincl_med.privacy.given import export_scans
-
-    written = export_scans(load(config, override, state), site, out)
-    typer.echo(f"{len(written):,} raw scans written to '{out.name}': protect it, and delete it after the audit")
 
 
 @app.command()

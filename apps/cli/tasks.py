@@ -15,10 +15,10 @@ app = typer.Typer(help="The diagnoses of an experiment.", no_args_is_help=True)
 def tasks_add(
     experiment: Annotated[str, typer.Argument(help="The finished experiment's name.")],
     name: Annotated[str, typer.Argument(help="The new task's name.")],
-    classes: Annotated[list[str], typer.Argument(help="Its classes, as dataset/label or dataset/class name.")],
+    classes: Annotated[list[str], typer.Argument(help="Its classes: dataset/label, dataset/class name, own/name.")],
     state: StateOption = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of MedMNIST's files (default: $BRAINCL_DATA).")
+        Path | None, typer.Option("--data", help="Folder of scans, as data-root (default: $BRAINCL_DATA).")
     ] = None,
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Do not look for its scans, which only the hospitals hold.")

@@ -31,6 +31,7 @@ class Checkpoint(BaseModel):
 
     Attributes:
         settings: what decides the result, to refuse a resumption under another configuration.
+        changes: what was changed in the settings between tasks, in words, since version 3.
         registry: all tasks and the names of their classes.
         task, position: the next step; `task` equals the number of tasks once all are learned.
         hospitals: the names that have answered so far.
@@ -50,6 +51,7 @@ class Checkpoint(BaseModel):
     version: Literal[1, 2, 3] = 3
     experiment: str
     settings: dict[str, Any]
+    changes: tuple[str, ...] = ()
     registry: Registry
     task: int = 0
     position: int = 0

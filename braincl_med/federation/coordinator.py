@@ -36,8 +36,8 @@ from braincl_med.methods.phase import FEATURE_MOMENTS, FIGURES, Need, Phase
 from braincl_med.phases.discriminant import discriminant
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import FREE, ExperimentConfig
-from braincl_med.settings.loading import changed_settings
+from braincl_med.settings.config import BETWEEN_TASKS, FREE, ExperimentConfig
+from braincl_med.settings.loading import differences
 from braincl_med.streams.describe import describe
 from braincl_med.streams.named import build_registry
 
@@ -72,12 +72,17 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         start_of(config)
         registry = build_registry(config.stream, config.seed)
         return Checkpoint(experiment=config.name, settings=config.as_result_settings(), registry=registry)
-    changed = changed_settings(found.settings, config)
-    if changed:
+    changes = differences(found.settings, config)
+    if fixed := [str(change) for change in changes if found.interrupted or not change.between_tasks]:
         raise ConfigError(
-            f"experiment '{config.name}' was begun with other settings: {'; '.join(changed)}; "
-            f"use the former ones, another name, or start afresh (what may change at any time: {', '.join(FREE)})"
+            f"experiment '{config.name}' was begun with other settings: {'; '.join(fixed)}; "
+            f"use the former ones, another name, or start afresh (what may change at any time: {', '.join(FREE)}; "
+            f"between two tasks also: {', '.join(BETWEEN_TASKS)})"
         )
+    if changes:
+        told = tuple(f"from task {found.task + 1} on: {change}" for change in changes)
+        update = {"settings": config.as_result_settings(), "changes": (*found.changes, *told)}
+        found = found.model_copy(update=update)
     if found.weights and config.cortex.weights and start_of(config)[1] != found.start:
         raise ConfigError(
             f"experiment '{config.name}' began from other weights than cortex-weights names now, which cannot be "

@@ -4,7 +4,7 @@ Both read, change and write the checkpoint under the experiment's lock.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from braincl_med.federation.checkpoint import NAME, Checkpoint, folder_of, load_checkpoint, save_checkpoint
@@ -12,8 +12,8 @@ from braincl_med.foundation.errors import ConfigError, DataError
 from braincl_med.foundation.files import locked
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.settings.config import ExplicitTask, StreamConfig
+from braincl_med.streams.availability import require_scans
 from braincl_med.streams.catalogue import parse_class
-from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import Registry, TaskSpec
 from braincl_med.vault.vault import Vault
 
@@ -64,12 +64,11 @@ def add_task(
         specs = tuple(parse_class(text) for text in classes)
         _check_name(name)
         registry = checkpoint.registry.with_task(TaskSpec(name=name, classes=specs))
-        datasets = {spec.dataset for spec in specs}
-        if held_out := sorted(datasets & set(stream.unknown)):
+        if held_out := sorted({spec.dataset for spec in specs} & set(stream.unknown)):
             raise ConfigError(f"'{held_out[0]}' is held out as unknown scans (stream-unknown) in '{experiment}'")
         if look:
             try:
-                require_scans(stream, datasets, data)
+                require_scans(specs, ("train", stream.evaluate), stream, data)
             except DataError as error:
                 raise DataError(f"{error}; --unchecked adds a task whose scans only the hospitals hold") from error
         save_checkpoint(folder_of(state, experiment), checkpoint.model_copy(update={"registry": registry}))
@@ -112,17 +111,6 @@ def remove_task(state: Path, experiment: str, name: str) -> Registry:
                 store.end(experiment, "finished")
         save_checkpoint(folder_of(state, experiment), remaining)
         return registry
-
-
-def require_scans(stream: StreamConfig, datasets: Iterable[str], folder: Path | None) -> None:
-    """Look for the files that hold the scans of `datasets`, and fetch those that are missing if `stream` allows it.
-
-    Raises:
-        DataError: a file is missing or damaged, or has no such split.
-    """
-    for dataset in sorted(datasets):
-        for split in dict.fromkeys(("train", stream.evaluate)):
-            source_of(dataset).labels(dataset, split, stream, folder)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from braincl_med.foundation.arrays import Images
-from braincl_med.foundation.errors import BrainclError, DataError, FederationError
+from braincl_med.foundation.errors import BrainclError, DataError, FederationError, MissingScansError
 from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
@@ -20,7 +20,6 @@ from braincl_med.methods.phase import Phase
 from braincl_med.methods.publish import publish
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.catalogue import parse_class
-from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Registry, Scans, TaskSpec

@@ -9,6 +9,7 @@ from braincl_med.federation.hospital import Hospital
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
 from braincl_med.vault.vault import Vault
 
@@ -20,7 +21,7 @@ def local_hospitals(config: ExperimentConfig) -> list[Hospital]:
         Hospital(
             name=f"site-{number}",
             config=config,
-            source=ScanSource(config.stream, config.data_folder, config.seed, number, count),
+            source=ScanSource(config.stream, Place.simulated(config, number), config.seed, number, count),
             vault=Vault(config.state_folder / f"site-{number}" / config.name),
         )
         for number in range(count)

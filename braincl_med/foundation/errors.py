@@ -13,6 +13,10 @@ class DataError(BrainclError):
     """Scans are missing, damaged or not what the task asks for."""
 
 
+class MissingScansError(DataError):
+    """A set's scans are not there (as opposed to: they are there and cannot be used)."""
+
+
 class VaultError(BrainclError):
     """A vault or one of its files cannot be read, written or trusted."""
 

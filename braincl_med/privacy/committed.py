@@ -7,6 +7,7 @@ from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import LOCK_NAME
 from braincl_med.memory.coding import Cues
 from braincl_med.privacy.search import shown
+from braincl_med.scans.names import LABEL
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.folders import MANIFEST
 from braincl_med.vault.vault import Entry, Manifest, Vault
@@ -15,9 +16,10 @@ FORMS = {
     "task_name": re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
     "key": re.compile(r"[0-9a-f]{64}"),
     "coder": re.compile(r"constriction [0-9]{1,4}(\.[0-9]{1,4}){1,3}"),
-    "dataset_label": re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[0-9]{1,5}"),
+    # The names of classes of a hospital's own scans are texts, the same at all hospitals.
+    "dataset_label": re.compile(rf"[a-z0-9][a-z0-9-]{{0,62}}/[0-9]{{1,5}}|own(-[a-z0-9-]{{1,58}})?/{LABEL}"),
 }
-"""How a hospital writes the texts of cue files and of the log, so that none is free to hold something else."""
+"""How a hospital writes the texts of cue files and of the log, so that hardly any is free to hold something else."""
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, list[str]]:

@@ -13,6 +13,7 @@ from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import Change, differences
 from braincl_med.streams.availability import resolve
 from braincl_med.streams.named import build_registry
+from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Scans
 
@@ -62,7 +63,7 @@ def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
     else:
         registry = checkpoint.registry
         _check_same(checkpoint.settings, config)
-    source = ScanSource(stream, config.data_folder, config.seed, site, count)
+    source = ScanSource(stream, Place.simulated(config, site), config.seed, site, count)
     parts = [source.scans(registry, task, "train") for task in range(len(registry.tasks))]
     scans = Scans.join(parts)
     tasks = np.repeat(np.arange(len(parts), dtype=np.int64), [len(p) for p in parts])
@@ -121,8 +122,12 @@ def load_scans(path: Path) -> GivenScans:
     except FileNotFoundError:
         raise DataError(f"there is no file '{path.name}'") from None
     except KeyError as error:
-        raise DataError(f"'{path.name}' lacks an array that `braincl scans` writes ({error.args[0]})") from None
+        raise DataError(
+            f"'{path.name}' lacks an array that `braincl scans export` writes ({error.args[0]})"
+        ) from None
     except Exception as error:  # NumPy and the archive's parsers let pass whatever a damaged file makes them raise
         reason = str(error) if isinstance(error, ValueError | TypeError) else type(error).__name__
-        raise DataError(f"'{path.name}' is not a file of scans as `braincl scans` writes them ({reason})") from None
+        raise DataError(
+            f"'{path.name}' is not a file of scans as `braincl scans export` writes them ({reason})"
+        ) from None
     return GivenScans(scans, *names)

@@ -1,4 +1,4 @@
-"""A manifest: a table in UTF-8 that says of each scan its file, its class and, where known, patient, split and frame."""
+"""A manifest: a table in UTF-8 with the file, the class and, where known, patient, split and frame of each scan."""
 
 import csv
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def _rows(name: str, lines: Iterator[str]) -> Iterator[Row]:
     columns = [column.strip().strip('"').casefold() for column in head.strip("\r\n").split(separator)]
     if missing := [column for column in NEEDED if column not in columns]:
         raise DataError(f"'{name}' has no column '{missing[0]}' in its first line, expected path,label[,patient,…]")
-    if twice := [column for column in NEEDED + ("patient", "split", "frame") if columns.count(column) > 1]:
+    if twice := [column for column in (*NEEDED, "patient", "split", "frame") if columns.count(column) > 1]:
         raise DataError(f"'{name}' has two columns '{twice[0]}': leave one out")
     reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
@@ -66,7 +66,9 @@ def _rows(name: str, lines: Iterator[str]) -> Iterator[Row]:
 
 def _row(fields: list[str], columns: list[str], where: str) -> Row:
     if len(fields) != len(columns):
-        raise DataError(f"{where}, has {len(fields)} fields, its first line has {len(columns)}: quote texts with commas")
+        raise DataError(
+            f"{where}, has {len(fields)} fields, its first line has {len(columns)}: quote texts with commas"
+        )
     told = {column: field.strip() for column, field in zip(columns, fields, strict=True)}
     if any(len(told.get(column, "")) > LONGEST_TEXT for column in (*NEEDED, "patient")):
         raise DataError(f"{where}, holds a text of more than {LONGEST_TEXT:,} characters")
@@ -77,9 +79,7 @@ def _row(fields: list[str], columns: list[str], where: str) -> Row:
         raise DataError(f"{where}, has an unknown split, expected one of: {', '.join(get_args(Split))}")
     if frame and not (frame.isascii() and frame.isdecimal() and len(frame) < 8 and int(frame) < MOST_FRAMES):
         raise DataError(f"{where}, has a frame that is no number from 0 on")
-    return Row(
-        told["path"], told["label"], told.get("patient", ""), SPLITS.get(split), int(frame) if frame else None
-    )
+    return Row(told["path"], told["label"], told.get("patient", ""), SPLITS.get(split), int(frame) if frame else None)
 
 
 def _bounded(file: Iterator[str], name: str) -> Iterator[str]:

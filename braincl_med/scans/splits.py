@@ -23,9 +23,7 @@ class Group:
     labels: Mapping[str, int]
 
 
-def draw_splits(
-    groups: Iterable[Group], held: MutableMapping[str, Counter[Split]], seed: int
-) -> dict[bytes, Split]:
+def draw_splits(groups: Iterable[Group], held: MutableMapping[str, Counter[Split]], seed: int) -> dict[bytes, Split]:
     """A split for each group, such that every class comes near `SHARES`; the order of `groups` does not matter.
 
     Group after group, in an order drawn by the seed, goes where its classes lack most.

@@ -46,8 +46,9 @@ class StreamConfig(Section):
     divided (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few hospitals as can be,
     or evenly but for the last hospital, which has scans of one class of the task alone. With `evaluate: val`
     answers to validation scans are counted, so that settings can be chosen without a look at the test scans.
-    `fit` says how a hospital's own pictures become squares, and `bad-scans` whether files of its own that are no scans
-    to learn from (`scans.refusals`) stop it or are left out.
+    `fit` says how a hospital's own pictures become squares, and `bad-scans` whether files that are no scans to learn
+    from (`scans.refusals`) stop it or are left out. With `cache` their pixels lie at the hospital, as raw scans, from
+    the look through its folder until they are encoded, so that each is decoded once.
     """
 
     name: Literal["medmnist40", "medmnist12", "medmnist17", "medmnist", "phantom", "tasks"] = "phantom"
@@ -59,12 +60,13 @@ class StreamConfig(Section):
     test_per_class: int = Field(default=50, ge=1)
     evaluate: Literal["test", "val"] = "test"
     imbalance: float = Field(default=1, ge=1)
-    size: Literal[28, 64, 128, 224] = 28
+    size: int = Field(default=28, ge=28, le=224, multiple_of=4)
     share: Literal["iid", "dirichlet", "by-class", "one-class"] = "iid"
     alpha: float = Field(default=0.5, gt=0)
     unknown: Names = ()
     fit: Fit = "pad"
     bad_scans: Literal["refuse", "skip"] = "refuse"
+    cache: bool = False
     fallback: Literal["none", "phantom"] = "none"
     download: bool = True
     allow_unofficial: bool = False
@@ -286,10 +288,16 @@ class ExperimentConfig(Section):
 
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "federation-quorum", "federation-wait-seconds",
-    "federation-round-timeout-seconds", "stream-download", "stream-fallback",
+    "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans", "stream-cache",
     "cortex-weights",
 )  # fmt: skip
-"""Keys that may change at any time, also within a task; all others are fixed once an experiment has begun."""
+"""Keys that may change at any time, also within a task."""
+BETWEEN_TASKS: tuple[str, ...] = (
+    "wake", "sleep", "selection", "federation-hospitals", "federation-server-momentum", "federation-classifier-rows",
+    "federation-familiarity", "stream-train-per-class", "stream-fit",
+)  # fmt: skip
+"""Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, by whom and
+from how many scans. All others are fixed once an experiment has begun."""
 
 
 def _without(settings: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:

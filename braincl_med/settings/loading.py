@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from braincl_med.foundation.errors import ConfigError
-from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.config import BETWEEN_TASKS, ExperimentConfig
 from braincl_med.settings.former import modernised
 from braincl_med.settings.memory import RECIPES
 from braincl_med.settings.methods import FACTS
@@ -33,6 +33,11 @@ class Change:
     place: tuple[str, ...]
     before: Any
     after: Any
+
+    @property
+    def between_tasks(self) -> bool:
+        """Whether such a change is allowed once a task is learned."""
+        return "-".join(self.place) in BETWEEN_TASKS or self.place[0] in BETWEEN_TASKS
 
     def __str__(self) -> str:
         return f"{'-'.join(self.place)} was {self.before!r}, is {self.after!r}"
@@ -110,11 +115,6 @@ def differences(former: Mapping[str, Any], config: ExperimentConfig) -> list[Cha
             f"'{config.name}' was begun with settings that are refused now: {explain(error, flat_keys())}"
         ) from None
     return list(_differences(begun, config.as_result_settings()))
-
-
-def changed_settings(former: Mapping[str, Any], config: ExperimentConfig) -> list[str]:
-    """The `differences`, each as `key was …, is …`; errors as there."""
-    return [str(change) for change in differences(former, config)]
 
 
 def _differences(former: dict[str, Any], now: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[Change]:

@@ -1,14 +1,17 @@
 """Whether a stream's files are there, and the phantom that stands in for them if that was asked for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from braincl_med.foundation.arrays import Split
+from braincl_med.foundation.errors import MissingScansError
 from braincl_med.settings.config import StreamConfig
-from braincl_med.streams import medmnist
 from braincl_med.streams.catalogue import classes_of
 from braincl_med.streams.counts import check_medmnist40_counts, kept_counts
-from braincl_med.streams.named import SETS, build_registry, datasets_of, unknown_sets
+from braincl_med.streams.named import SETS, build_registry, unknown_sets
+from braincl_med.streams.place import Place
 from braincl_med.streams.sources import source_of
-from braincl_med.streams.tasks import Registry
+from braincl_med.streams.tasks import ClassSpec, Registry
 
 
 def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, str | None]:
@@ -26,10 +29,11 @@ def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, st
     registry = build_registry(stream, seed=0)
     unknown_sets(stream, registry)
     try:
-        for dataset in (*datasets_of(registry), *stream.unknown):
-            # An unofficial file may lack this split.
-            source_of(dataset).labels(dataset, stream.evaluate, stream, folder)
-    except medmnist.MissingScansError as error:
+        # An unofficial file may lack the split that is evaluated.
+        require_scans(registry.classes, (stream.evaluate,), stream, folder)
+        for dataset in stream.unknown:
+            source_of(dataset).labels(dataset, stream.evaluate, stream, Place(folder))
+    except MissingScansError as error:
         if stream.fallback != "phantom":
             raise
         return phantom_for(stream, len(registry.tasks)), (
@@ -38,6 +42,20 @@ def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, st
         )
     _check_counts(stream, registry, folder)
     return stream, None
+
+
+def require_scans(
+    classes: Sequence[ClassSpec], splits: Sequence[Split], stream: StreamConfig, folder: Path | None
+) -> None:
+    """Look for the scans of `classes` on this machine, and fetch those that are missing if `stream` allows it.
+
+    Raises:
+        DataError: some are missing or damaged, or there are none of such a split.
+    """
+    for dataset in dict.fromkeys(spec.dataset for spec in classes):
+        for split in splits:
+            asked = [spec for spec in classes if spec.dataset == dataset]
+            source_of(dataset).require(asked, split, stream, Place(folder))
 
 
 def phantom_for(stream: StreamConfig, task_count: int) -> StreamConfig:

@@ -8,6 +8,7 @@ import numpy as np
 
 from braincl_med.foundation.errors import DataError
 from braincl_med.settings.config import StreamConfig
+from braincl_med.streams.place import Place
 from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import Registry
 
@@ -30,9 +31,9 @@ def kept_counts(
     cap = stream.train_per_class if split == "train" else stream.test_per_class
     held = {spec.dataset: np.zeros(0, np.int64) for spec in registry.classes}
     for dataset in held:
-        labels = source_of(dataset).labels(dataset, split, stream, folder)
+        labels = source_of(dataset).labels(dataset, split, stream, Place(folder))
         held[dataset] = np.bincount(labels, minlength=256)
-    return {spec.key: min(cap, int(held[spec.dataset][spec.label])) for spec in registry.classes}
+    return {spec.key: min(cap, int(held[spec.dataset][int(spec.label)])) for spec in registry.classes}
 
 
 def check_medmnist40_counts(train: Mapping[str, int], test: Mapping[str, int]) -> None:

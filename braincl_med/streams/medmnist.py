@@ -12,15 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from braincl_med.foundation.arrays import Images, Labels, Split
-from braincl_med.foundation.errors import ConfigError, DataError
+from braincl_med.foundation.errors import ConfigError, DataError, MissingScansError
 from braincl_med.streams import npz
 from braincl_med.streams.contents import check_contents
 
 SINGLE_LABEL = ("multi-class", "binary-class", "ordinal-regression")
-
-
-class MissingScansError(DataError):
-    """A set's file is not there (as opposed to: it is there and damaged)."""
 
 
 def flags() -> tuple[str, ...]:

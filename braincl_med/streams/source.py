@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,8 @@ from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.catalogue import classes_of
-from braincl_med.streams.shares import share_of
+from braincl_med.streams.place import Place
+from braincl_med.streams.shares import capped, share_of
 from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import ClassSpec, Registry, Scans
 
@@ -21,13 +21,13 @@ class ScanSource:
     """One hospital's share of a stream. Nothing is kept: each call reads the scans anew.
 
     Attributes:
-        folder: where this hospital's files lie; None means each source's own folder.
+        place: where its files are looked for.
         seed: the experiment's.
         hospital: this hospital's number, below `hospitals`.
     """
 
     stream: StreamConfig
-    folder: Path | None
+    place: Place
     seed: int
     hospital: int
     hospitals: int
@@ -35,7 +35,8 @@ class ScanSource:
     def scans(self, registry: Registry, task: int, split: Split) -> Scans:
         """This hospital's scans of a task, labelled with the registry's class numbers, in a seeded random order.
 
-        The training scans are shared as the configuration says, the others always evenly at random.
+        Of scans that all hospitals have, training scans are shared as the configuration says, the others always
+        evenly at random. Scans of its own (`Source.shared`) are a hospital's all, up to the same limit a class.
         Validation and test scans are for evaluation only.
 
         Raises:
@@ -46,17 +47,21 @@ class ScanSource:
         held = [self._numbers(name, split, numbered) for name in names]
         starts = np.cumsum([0, *map(len, held)])
         labels = np.concatenate(held)
-        without = [spec.key for number, spec in numbered.items() if not (labels == number).any()]
+        everywhere = {name for name in names if source_of(name).shared(name, self.place)}
+        common = {number: spec for number, spec in numbered.items() if spec.dataset in everywhere}
+        without = [spec.key for number, spec in common.items() if not (labels == number).any()]
         if split == "train" and without:
             raise DataError(
                 f"there is no training scan of '{without[0]}' in its data set: leave the class out, or add scans"
             )
         cap = tail(registry, self.stream, self.seed) if split == "train" else self.stream.test_per_class
-        index = self._share(labels, numbered, split, cap)
+        own = {number: spec.key for number, spec in numbered.items() if number not in common}
+        mine_alone = capped(labels, own, cap, seed_for(self.seed, "share", split))
+        index = np.sort(np.concatenate([self._share(labels, common, split, cap), mine_alone]))
         parts = []
         for name, start, stop in zip(names, starts[:-1], starts[1:], strict=True):
             mine = index[(index >= start) & (index < stop)]
-            images = source_of(name).images(name, split, mine - start, self.stream, self.folder)
+            images = source_of(name).images(name, split, mine - start, self.stream, self.place)
             parts.append(Scans(images, labels[mine]))
         together = Scans.join(parts)
         keys = sorted(spec.key for spec in numbered.values())
@@ -71,21 +76,22 @@ class ScanSource:
             DataError: as `Source.labels`; MissingScansError if there is no file.
         """
         split = self.stream.evaluate
-        labels = source_of(dataset).labels(dataset, split, self.stream, self.folder)
+        labels = source_of(dataset).labels(dataset, split, self.stream, self.place)
         classes = dict(enumerate(classes_of(dataset)))
         first = np.concatenate([np.flatnonzero(labels == c)[: self.stream.test_per_class] for c in classes])
         masked = np.full_like(labels, -1)
         masked[first] = labels[first]
         mine = self._share(masked, classes, split, self.stream.test_per_class)
-        return source_of(dataset).images(dataset, split, mine, self.stream, self.folder)
+        return source_of(dataset).images(dataset, split, mine, self.stream, self.place)
 
     def _numbers(self, dataset: str, split: Split, numbered: dict[int, ClassSpec]) -> Positions:
         """The class number of every scan of a set's split; -1 for classes of other tasks."""
-        table = np.full(len(classes_of(dataset)), -1, np.int64)
+        labels = source_of(dataset).labels(dataset, split, self.stream, self.place)
+        numbers = np.full(len(labels), -1, np.int64)
         for number, spec in numbered.items():
             if spec.dataset == dataset:
-                table[spec.label] = number
-        return table[source_of(dataset).labels(dataset, split, self.stream, self.folder)]
+                numbers[np.isin(labels, spec.labels)] = number
+        return numbers
 
     def _share(
         self, labels: Positions, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]

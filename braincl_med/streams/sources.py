@@ -1,12 +1,16 @@
 """Where data sets come from: one `Source` a kind, and the list in which a data set's source is looked up."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from braincl_med.foundation.arrays import Images, Labels, Positions, Split
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams import medmnist, phantom
+from braincl_med.streams.own import OwnScans
+from braincl_med.streams.place import Place
+from braincl_med.streams.tasks import ClassSpec
 
 
 class Source(Protocol):
@@ -15,10 +19,12 @@ class Source(Protocol):
     Attributes:
         synthetic: whether its scans are drawn and say nothing about medicine.
         unknown: the data set that stands for unknown scans where the configuration names none.
+        free_text: whether its classes are whatever hospitals' labels say, and no list has them.
     """
 
     synthetic: bool
     unknown: str
+    free_text: bool
 
     def holds(self, dataset: str) -> bool:
         """Whether a data set of this name is of this kind; whether there is one `class_names` says."""
@@ -33,22 +39,30 @@ class Source(Protocol):
             ConfigError: there is no such data set, or none that can be learned.
         """
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, folder: Path | None) -> Labels:
-        """The labels (n,) of a split.
+    def shared(self, dataset: str, place: Place) -> bool:
+        """Whether all hospitals have the same scans there, of which each takes its share."""
+
+    def require(self, classes: Sequence[ClassSpec], split: Split, stream: StreamConfig, place: Place) -> None:
+        """See that hospitals whose scans lie on this machine have some of a split of these classes of one set.
+
+        Raises:
+            DataError: as `labels`.
+        """
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> npt.NDArray[Any]:
+        """The labels (n,) of a split, numbers or texts as `ClassSpec.label`.
 
         Args:
             dataset: of this kind.
             split: of it.
             stream: size and what may be fetched.
-            folder: where this hospital's files lie; None means the source's own folder.
+            place: where this hospital's scans are looked for.
 
         Raises:
             DataError: the scans cannot be used; MissingScansError if they are not there.
         """
 
-    def images(
-        self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, folder: Path | None
-    ) -> Images:
+    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
         """The scans at `rows` of a split, in that order."""
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
@@ -60,6 +74,7 @@ class MedMnist:
 
     synthetic = False
     unknown = "retinamnist"
+    free_text = False
 
     def holds(self, dataset: str) -> bool:
         """Every name that is left."""
@@ -73,16 +88,22 @@ class MedMnist:
         """As MedMNIST describes them."""
         return medmnist.class_names(dataset)
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, folder: Path | None) -> Labels:
-        """Read from the file, which is fetched first if that is needed and allowed."""
-        medmnist.ensure(dataset, stream.size, folder, stream.download, stream.allow_unofficial)
-        return medmnist.labels(dataset, split, stream.size, folder, stream.allow_unofficial)
+    def shared(self, dataset: str, place: Place) -> bool:
+        """Always: the files are the same everywhere."""
+        return True
 
-    def images(
-        self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, folder: Path | None
-    ) -> Images:
+    def require(self, classes: Sequence[ClassSpec], split: Split, stream: StreamConfig, place: Place) -> None:
+        """By their labels."""
+        self.labels(classes[0].dataset, split, stream, place)
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Labels:
+        """Read from the file, which is fetched first if that is needed and allowed."""
+        medmnist.ensure(dataset, stream.size, place.folder, stream.download, stream.allow_unofficial)
+        return medmnist.labels(dataset, split, stream.size, place.folder, stream.allow_unofficial)
+
+    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
         """Read from the file."""
-        return medmnist.load(dataset, split, stream.size, folder, stream.allow_unofficial, rows)[0]
+        return medmnist.load(dataset, split, stream.size, place.folder, stream.allow_unofficial, rows)[0]
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """With a word on whether the files are sure to be official."""
@@ -95,6 +116,7 @@ class Phantom:
 
     synthetic = True
     unknown = "phantom-fundus"
+    free_text = False
 
     def holds(self, dataset: str) -> bool:
         """All names that begin like a phantom's, so that a misspelt one is not looked for among files."""
@@ -108,13 +130,18 @@ class Phantom:
         """Of the modality."""
         return phantom.class_names(dataset)
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, folder: Path | None) -> Labels:
+    def shared(self, dataset: str, place: Place) -> bool:
+        """Always: the same scans are drawn everywhere."""
+        return True
+
+    def require(self, classes: Sequence[ClassSpec], split: Split, stream: StreamConfig, place: Place) -> None:
+        """Nothing is missing ever."""
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Labels:
         """Class by class."""
         return phantom.labels(dataset, split)
 
-    def images(
-        self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, folder: Path | None
-    ) -> Images:
+    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
         """Drawn for the asking."""
         return phantom.load(dataset, split, stream.size, rows)[0]
 
@@ -123,7 +150,7 @@ class Phantom:
         return f"SYNTHETIC PHANTOM SCANS, NOT MEDICAL DATA ({', '.join(datasets)})"
 
 
-SOURCES: list[Source] = [Phantom(), MedMnist()]
+SOURCES: list[Source] = [Phantom(), OwnScans(), MedMnist()]
 """All sources; the first that holds a name has it."""
 
 

@@ -2,29 +2,42 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.scans.names import ClassLabel
 from braincl_med.settings.section import Identifier
 
 
 class ClassSpec(BaseModel):
-    """One diagnosis: `label` of data set `dataset`, under the name a clinician reads."""
+    """One diagnosis: `label` of data set `dataset`, under the name a clinician reads.
+
+    Attributes:
+        label: a number in a set whose classes are listed; in a hospital's own scans the class's name in its one
+            spelling, by which it is the same class at every hospital.
+        code: `system:code` in a terminology (`scans.names.CODES`), or empty.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: Identifier
-    label: int = Field(ge=0)
+    label: Annotated[int, Field(ge=0)] | ClassLabel
     name: str = Field(max_length=200)
+    code: str = Field(default="", max_length=40)
 
     @property
     def key(self) -> str:
         """`dataset/label`, how configurations name a class."""
         return f"{self.dataset}/{self.label}"
+
+    @property
+    def labels(self) -> tuple[int | str, ...]:
+        """The labels of its scans: its own, and in a hospital's own scans its code."""
+        return (self.label, self.code, self.code.partition(":")[2]) if self.code else (self.label,)
 
 
 class TaskSpec(BaseModel):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from braincl_med.federation import coordinator
-from braincl_med.federation.checkpoint import folder_of, load_checkpoint
-from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint, save_checkpoint
+from braincl_med.federation.coordinator import Coordinator, starting_point
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.hospital import Hospital
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
@@ -162,8 +162,24 @@ def test_a_finished_experiment_has_nothing_to_learn_until_a_task_is_added(tmp_pa
 
 
 def test_changed_settings_are_refused_by_name(finished):
-    with pytest.raises(ConfigError, match="sleep-epochs was 2, is 7"):
-        run_locally(tiny(finished, sleep_epochs=7))
+    with pytest.raises(ConfigError, match=r"memory-step was 1\.0, is 0\.5"):
+        run_locally(tiny(finished, memory_step=0.5))
+
+
+def test_how_a_task_is_learned_may_change_between_tasks_and_not_within_one(finished):
+    folder = folder_of(finished, "tiny")
+    whole = load_checkpoint(folder)
+    changed = tiny(finished, sleep_epochs=7, federation_hospitals=3)
+    start = starting_point(changed)
+    assert start.settings == changed.as_result_settings()
+    assert start.changes == (
+        "from task 4 on: federation-hospitals was 2, is 3",
+        "from task 4 on: sleep-epochs was 2, is 7",
+    )
+    save_checkpoint(folder, whole.model_copy(update={"task": 1, "position": 2}))
+    with pytest.raises(ConfigError, match="federation-hospitals was 2, is 3; sleep-epochs was 2, is 7"):
+        starting_point(changed)
+    save_checkpoint(folder, whole)
 
 
 def failing(exchange, answer, from_phase="sleep"):

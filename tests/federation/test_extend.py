@@ -80,7 +80,7 @@ def test_scans_are_looked_for_in_the_folder_that_is_named(learned, monkeypatch):
     looked = []
     monkeypatch.setattr(MedMnist, "labels", lambda self, *place: looked.append(place))
     add_task(learned, "tiny", "blood", ["bloodmnist/0"], learned / "data")
-    assert [(place[0], place[1], place[3]) for place in looked] == [
+    assert [(place[0], place[1], place[3].folder) for place in looked] == [
         ("bloodmnist", split, learned / "data") for split in ("train", "test")
     ]
 

@@ -6,13 +6,12 @@ import pytest
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.foundation.errors import FederationError, VaultError
+from braincl_med.foundation.errors import FederationError, MissingScansError, VaultError
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.braincl import memory_key
 from braincl_med.privacy.search import Probes
 from braincl_med.records.store import RunStore
-from braincl_med.streams.medmnist import MissingScansError
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Scans

@@ -8,7 +8,6 @@ from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.keys import renewed
 from braincl_med.settings.loading import (
     Change,
-    changed_settings,
     differences,
     flat_keys,
     load_experiment,
@@ -64,7 +63,7 @@ def test_a_setting_that_a_method_would_ignore_is_refused(method, key, value):
     load_experiment("{}", {"method": "ewc", key: value})
     section, name = key.split("-", 1)
     with pytest.raises(ConfigError, match="'experiment' was begun with settings that are refused now: method"):
-        changed_settings({"method": method, section: {name: value}}, ExperimentConfig())
+        differences({"method": method, section: {name: value}}, ExperimentConfig())
 
 
 @pytest.mark.parametrize("method", ["finetune", "ewc", "icarl", "der", "mygo", "mesu"])
@@ -129,7 +128,10 @@ def test_differences_are_values_with_their_place():
     seed, epochs = differences(former, ExperimentConfig())
     assert seed == Change(("seed",), 2, 1)
     assert epochs == Change(("sleep", "epochs"), 6, 60)
-    assert changed_settings(former, ExperimentConfig()) == ["seed was 2, is 1", "sleep-epochs was 6, is 60"]
+    assert list(map(str, differences(former, ExperimentConfig()))) == [
+        "seed was 2, is 1",
+        "sleep-epochs was 6, is 60",
+    ]
 
 
 def test_the_paper_recipe_is_the_papers_and_keys_beside_it_win():

@@ -8,12 +8,13 @@ import pytest
 from braincl_med.settings.config import ExplicitTask, StreamConfig
 from braincl_med.streams import medmnist, phantom
 from braincl_med.streams.named import build_registry
+from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Scans
 
 
 def sources(stream: StreamConfig, hospitals: int, folder: Path | None = None, seed: int = 3) -> list[ScanSource]:
-    return [ScanSource(stream, folder, seed, hospital, hospitals) for hospital in range(hospitals)]
+    return [ScanSource(stream, Place(folder), seed, hospital, hospitals) for hospital in range(hospitals)]
 
 
 def contents(images: np.ndarray) -> list[bytes]:

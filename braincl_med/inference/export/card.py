@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -53,11 +52,6 @@ CLASSES_NOTE = (
     "that are given this class, with Wilson's interval of 95 %. It counts every scan, also those that would be set "
     "aside."
 )
-
-
-def codes_of(spec: Any) -> str:
-    """The code that stands beside a class's name, where a registry has codes."""
-    return str(spec.model_dump().get("code") or "")
 
 
 def _counts(store: RunStore, model: Model) -> Counts:
@@ -115,7 +109,7 @@ def _classes(summary: Summary, model: Model, counts: Counts) -> Table:
             (
                 spec.name,
                 spec.key,
-                codes_of(spec) or "none",
+                spec.code or "none",
                 model.registry.tasks[model.registry.task_of(number)].name,
                 f"{scans:,}",
                 accuracy,

@@ -1,0 +1,310 @@
+"""What is known of a set's files, in one SQLite file at the hospital: each is looked into and placed once.
+
+    note     the salt, drawn by chance
+    scan     every file that was ever looked into: its name, content and patient as salted hashes, size and dates, and
+             why it was refused or how large it is
+    split    where the scans of a patient belong, once that is drawn; a scan of nobody's is a patient of its own
+
+Salted hashes tell whether something is the same, and to whoever holds this file no more than a guess can confirm. The
+file lies beside the scans it speaks of, is its owner's alone, and is written as it goes: a killed look is continued.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from braincl_med.foundation.arrays import Images, Split
+from braincl_med.foundation.errors import DataError
+from braincl_med.foundation.files import make_folder, storage_error
+from braincl_med.foundation.progress import Progress
+from braincl_med.scans.listing import Entry
+from braincl_med.scans.reading import read_file
+from braincl_med.scans.refusals import Kind, ScanRefusedError
+from braincl_med.scans.splits import Group, draw_splits
+
+log = logging.getLogger("braincl")
+VERSION = 1
+SCHEMA = """
+CREATE TABLE note (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE scan (
+  number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, version TEXT NOT NULL,
+  kind TEXT NOT NULL, reason TEXT NOT NULL,
+  content BLOB NOT NULL, patient BLOB NOT NULL, format TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL
+);
+CREATE TABLE split (patient BLOB PRIMARY KEY, split TEXT NOT NULL);
+"""
+AT_ONCE = 256
+READERS = min(4, os.cpu_count() or 1)
+
+
+class Known(NamedTuple):
+    """A row of `scan`; `kind` is empty for a file that is a scan, the rest for one that is none."""
+
+    number: int
+    name: bytes
+    version: str
+    kind: str
+    reason: str
+    content: bytes
+    patient: bytes
+    format: str
+    width: int
+    height: int
+
+
+class Found(NamedTuple):
+    """A scan that can be learned from; `patient` is the same salted hash for all scans of one."""
+
+    entry: Entry
+    split: Split
+    patient: bytes
+    known: Known
+
+
+class Keep(NamedTuple):
+    """What becomes of the pixels (h, w, 3) of scans: `shrink`, then `put` with their names and versions."""
+
+    shrink: Callable[[Images], Images]
+    put: Callable[[Sequence[tuple[bytes, str, Images]]], None]
+
+
+class Refused(NamedTuple):
+    """A file that cannot, and why."""
+
+    entry: Entry
+    error: ScanRefusedError
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A set as it lies in its folder now: scans in the order in which they were first met, and all other files."""
+
+    scans: Sequence[Found]
+    refused: Sequence[Refused]
+
+    def kinds(self) -> Counter[Kind]:
+        """How many files were refused, by what is wrong with them."""
+        return Counter(refused.error.kind for refused in self.refused)
+
+
+class _Look(NamedTuple):
+    """What a look into a file tells, without the picture at its full size: hundreds are held at once."""
+
+    digest: bytes
+    patient: str
+    format: str
+    width: int
+    height: int
+    pixels: Images
+
+
+class Index:
+    """The notes on one set of scans, opened for a look through its folder.
+
+    Args:
+        path: of the file, made if missing; None keeps the notes in memory, for a look that shall leave none.
+
+    Raises:
+        DataError: it is no such file, or a newer program wrote it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        try:
+            if path is not None:
+                make_folder(path.parent)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = sqlite3.connect(path or ":memory:", timeout=60)
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise DataError(
+                    f"'{path and path.name}' has version {version}, this program reads {VERSION}: update it"
+                )
+            if version < VERSION:
+                with self._db:
+                    self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            self._db.execute(
+                "INSERT OR IGNORE INTO note VALUES ('salt', ?)", (secrets.token_bytes(32),)
+            ).connection.commit()
+            self._salt: bytes = self._db.execute("SELECT value FROM note WHERE name = 'salt'").fetchone()[0]
+        except OSError as error:
+            raise storage_error(path or Path("notes"), 0, error) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"'{path and path.name}' cannot be used or is damaged ({type(error).__name__}): it holds the splits "
+                "of this hospital's scans; put back a copy of it, or delete it to have them drawn anew"
+            ) from None
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def look_through(
+        self,
+        entries: Iterable[Entry],
+        seed: int,
+        progress: Progress | None = None,
+        keep: Keep | None = None,
+    ) -> Findings:
+        """Look into all files that are new or have changed, find duplicates, and draw the splits that are missing.
+
+        Args:
+            entries: all files of the set.
+            seed: of the draw.
+            progress: told the number of files looked into.
+            keep: where the pixels of what is looked into go, and what is made of them before.
+
+        Raises:
+            DataError: a patient is said to belong into two splits, or into another one than before.
+        """
+        listed = list(entries)
+        known = self._known()
+        refused = {id(entry): entry.refused for entry in listed if entry.refused is not None}
+        versions = {id(entry): _version(entry.path) for entry in listed if id(entry) not in refused}
+        names = {id(entry): self._salted(b"name", f"{entry.name}\0{entry.frame}".encode()) for entry in listed}
+        twice = [e for e in _again(listed, lambda entry: names[id(entry)]) if id(e) not in refused]
+        refused |= {id(e): ScanRefusedError(Kind.DUPLICATE, "it is listed twice") for e in twice}
+        open_ = [entry for entry in listed if id(entry) not in refused]
+        unread = [
+            entry
+            for entry in open_
+            if (row := known.get(names[id(entry)])) is None or row.version != versions[id(entry)]
+        ]
+        with ThreadPoolExecutor(READERS) as readers:
+            for start in range(0, len(unread), AT_ONCE):
+                some = unread[start : start + AT_ONCE]
+                told = list(readers.map(partial(_looked_into, shrink=keep.shrink if keep else None), some))
+                read = [(names[id(e)], versions[id(e)], t) for e, t in zip(some, told, strict=True)]
+                if keep is not None:
+                    keep.put([(n, v, t.pixels) for n, v, t in read if isinstance(t, _Look)])
+                self._keep(self._row(*row) for row in read)
+                done = start + len(some)
+                if progress is not None:
+                    progress(done, len(unread), "")
+                if done % 10_000 < len(some):
+                    log.info("looked into %s of %s files", f"{done:,}", f"{len(unread):,}")
+        if unread:
+            known = self._known()
+        held = sorted(((known[names[id(entry)]], entry) for entry in open_), key=lambda pair: pair[0].number)
+        refused |= {id(e): ScanRefusedError(Kind(row.kind), row.reason) for row, e in held if row.kind}
+        scans = [(row, entry) for row, entry in held if not row.kind]
+        copies = _copies(scans)
+        refused |= copies
+        found = self._with_splits([(row, e) for row, e in scans if id(e) not in copies], seed)
+        return Findings(found, [Refused(e, refused[id(e)]) for e in listed if id(e) in refused])
+
+    def _known(self) -> dict[bytes, Known]:
+        rows = self._db.execute("SELECT * FROM scan")
+        return {row.name: row for row in map(Known._make, rows)}
+
+    def _row(self, name: bytes, version: str, told: _Look | ScanRefusedError) -> tuple[object, ...]:
+        if isinstance(told, ScanRefusedError):
+            return (name, version, told.kind.value, told.reason, b"", b"", "", 0, 0)
+        content = self._salted(b"content", told.digest)
+        patient = self._salted(b"patient", told.patient.encode()) if told.patient else content
+        return (name, version, "", "", content, patient, told.format, told.width, told.height)
+
+    def _keep(self, rows: Iterator[tuple[object, ...]]) -> None:
+        """Rows of files just looked into; one that was known keeps its number."""
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO scan (name, version, kind, reason, content, patient, format, width, height) "
+                "VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET version=excluded.version, "
+                "kind=excluded.kind, reason=excluded.reason, content=excluded.content, patient=excluded.patient, "
+                "format=excluded.format, width=excluded.width, height=excluded.height",
+                rows,
+            )
+
+    def _salted(self, purpose: bytes, text: bytes) -> bytes:
+        return hashlib.blake2b(text, key=self._salt, person=purpose, digest_size=16).digest()
+
+    def _with_splits(self, scans: Sequence[tuple[Known, Entry]], seed: int) -> list[Found]:
+        """Every scan with its split: what was drawn before, what the manifest says, what is drawn now."""
+        patients = [
+            self._salted(b"patient", entry.patient.encode()) if entry.patient else row.patient for row, entry in scans
+        ]
+        splits: dict[bytes, Split] = dict(self._db.execute("SELECT patient, split FROM split"))
+        told: dict[bytes, Split] = {}
+        for patient, (_, entry) in zip(patients, scans, strict=True):
+            if entry.split is not None and told.setdefault(patient, entry.split) != entry.split:
+                raise DataError("the manifest puts scans of one patient into two splits: a patient belongs into one")
+        if moved := sum(splits.get(patient, split) != split for patient, split in told.items()):
+            raise DataError(
+                f"the manifest puts {moved} patients or scans into another split than they belong to since they were "
+                "first met: a scan that was learned cannot test; say the former splits, or leave them out"
+            )
+        new: dict[bytes, Split] = {patient: split for patient, split in told.items() if patient not in splits}
+        splits |= new
+        held: dict[str, Counter[Split]] = defaultdict(Counter)
+        missing: dict[bytes, tuple[int, Counter[str]]] = {}
+        for patient, (row, entry) in zip(patients, scans, strict=True):
+            if patient in splits:
+                held[entry.label][splits[patient]] += 1
+            else:
+                missing.setdefault(patient, (row.number, Counter()))[1][entry.label] += 1
+        # Numbers, not hashes, tell groups apart in the draw: the salt must not decide it.
+        groups = {number.to_bytes(8, "big"): patient for patient, (number, _) in missing.items()}
+        counts = [Group(number.to_bytes(8, "big"), labels) for number, labels in missing.values()]
+        new |= {groups[identity]: split for identity, split in draw_splits(counts, held, seed).items()}
+        splits |= new
+        with self._db:
+            self._db.executemany("INSERT INTO split VALUES (?,?)", new.items())
+        return [
+            Found(entry, splits[patient], patient, row) for patient, (row, entry) in zip(patients, scans, strict=True)
+        ]
+
+
+def _version(path: Path) -> str:
+    """What changes when a file does: also when it is copied over with its old date, or its permissions are mended."""
+    with contextlib.suppress(OSError):
+        facts = path.stat()
+        return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+    return ""
+
+
+def _looked_into(entry: Entry, shrink: Callable[[Images], Images] | None) -> "_Look | ScanRefusedError":
+    try:
+        told = read_file(entry.path, entry.frame)
+        pixels = shrink(told.pixels) if shrink else told.pixels[:0].copy()
+        return _Look(told.digest, told.patient, told.kind, told.width, told.height, pixels)
+    except ScanRefusedError as error:
+        return error
+
+
+def _again(entries: Iterable[Entry], identity: Callable[[Entry], bytes]) -> Iterator[Entry]:
+    """The entries that say again what an earlier one said."""
+    seen: set[bytes] = set()
+    for entry in entries:
+        if identity(entry) in seen:
+            yield entry
+        seen.add(identity(entry))
+
+
+def _copies(scans: Iterable[tuple[Known, Entry]]) -> dict[int, ScanRefusedError]:
+    """The scans that show what another one shows: all where their classes or splits differ, else all but one."""
+    alike: dict[bytes, list[Entry]] = defaultdict(list)
+    for row, entry in scans:
+        alike[row.content].append(entry)
+    refused: dict[int, ScanRefusedError] = {}
+    for entries in alike.values():
+        if len(entries) == 1:
+            continue
+        if len({entry.label for entry in entries}) > 1:
+            reason, left = "the same picture lies in another class too: only one can be right", entries
+        elif len({entry.split for entry in entries}) > 1:
+            reason, left = "the same picture is said to belong into another split too", entries
+        else:
+            reason, left = "the same picture is there already", entries[1:]
+        refused |= {id(entry): ScanRefusedError(Kind.DUPLICATE, reason) for entry in left}
+    return refused

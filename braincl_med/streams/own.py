@@ -1,0 +1,212 @@
+"""Scans of the hospitals' own, in folders or listed in manifests (`scans`): the sets `own` and `own-…`."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from braincl_med.foundation.arrays import Images, Positions, Split
+from braincl_med.foundation.errors import ConfigError, DataError, MissingScansError
+from braincl_med.foundation.files import reading_error
+from braincl_med.foundation.progress import bar
+from braincl_med.scans.cache import SUFFIX, Cache
+from braincl_med.scans.index import READERS, Findings, Found, Index, Keep
+from braincl_med.scans.listing import list_scans
+from braincl_med.scans.names import code_of, label_of
+from braincl_med.scans.reading import fit, read_scan
+from braincl_med.scans.refusals import ScanRefusedError
+from braincl_med.settings.config import StreamConfig
+from braincl_med.streams.place import Place
+from braincl_med.streams.tasks import ClassSpec
+
+log = logging.getLogger("braincl")
+SET = "own"
+SPLIT_SEED = 0
+"""Of the draw of splits: they belong to a hospital, not to one of its experiments, whose seeds differ."""
+
+
+class OwnScans:
+    """What lies in `<set>/` of a hospital's data folder: class folders, or a manifest.
+
+    In a simulation, scans in `site-1/<set>/` are site-1's own, and those in `<set>/` are dealt out to all hospitals.
+    A hospital without such a folder has no scans of the set.
+    """
+
+    synthetic = False
+    unknown = ""
+    free_text = True
+
+    def holds(self, dataset: str) -> bool:
+        """`own`, and all names that begin with `own-`."""
+        return dataset == SET or dataset.startswith(f"{SET}-")
+
+    def title(self, dataset: str) -> str:
+        """`skin` of `own-skin`."""
+        return dataset.removeprefix(f"{SET}-")
+
+    def class_names(self, dataset: str) -> tuple[str, ...]:
+        """Only hospitals know.
+
+        Raises:
+            ConfigError: always; whoever asks wants classes that are listed.
+        """
+        raise ConfigError(
+            f"the classes of '{dataset}' are what the hospitals' folders say: name those to learn one by one, "
+            f"such as {dataset}/melanoma, in a stream of tasks"
+        )
+
+    def shared(self, dataset: str, place: Place) -> bool:
+        """Whether the scans there are dealt out to all hospitals."""
+        return _own_folder(dataset, place) is None
+
+    def require(self, classes: Sequence[ClassSpec], split: Split, stream: StreamConfig, place: Place) -> None:
+        """Look at the names of files and folders of all hospitals of a simulation, not yet into the files."""
+        dataset = classes[0].dataset
+        folders = list(_simulated_folders(dataset, place))
+        if not folders:
+            raise MissingScansError(
+                f"no hospital's folder '{dataset}' is there: put scans into {dataset}/CLASS/ below the data folder "
+                f"(data-root), or into site-0/{dataset}/CLASS/ for the first hospital alone"
+            )
+        labels = {entry.label for folder in folders for entry in list_scans(folder)}
+        for spec in classes:
+            if not labels & set(spec.labels):
+                have = ", ".join(sorted(labels - {""})[:10]) or "none"
+                raise DataError(f"no hospital has scans of '{spec.key}'; the classes of '{dataset}' are: {have}")
+
+    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> npt.NDArray[np.str_]:
+        """The labels (n,) that folders or manifest give, after a look into every file that is new."""
+        found = _found(dataset, stream, place)
+        if found and found.refused and split == "train":
+            log.warning("%s, and are left out", refusals(dataset, found))
+        labels = [scan.entry.label for scan in found.scans if scan.split == split] if found else []
+        return np.array(labels, np.str_)
+
+    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
+        """Read from the files, several at a time.
+
+        Raises:
+            DataError: a file has changed since it was looked into.
+        """
+        found = _found(dataset, stream, place) if len(rows) else None
+        images = np.empty((len(rows), stream.size, stream.size, 3), np.uint8)
+        scans = [scan for scan in found.scans if scan.split == split] if found else []
+        cache = _cache(dataset, stream, place)
+
+        def pixels(scan: Found) -> Images:
+            kept = cache.get(scan.known.name, scan.known.version) if cache else None
+            return kept if kept is not None else read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
+
+        with ThreadPoolExecutor(READERS) as readers:
+            try:
+                for row, image in enumerate(readers.map(pixels, [scans[row] for row in rows])):
+                    images[row] = image
+            except ScanRefusedError as error:
+                raise DataError(f"a scan of '{dataset}' has changed since it was looked into: {error}") from None
+        if cache and split == "train":
+            cache.delete()
+        return images
+
+    def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
+        """Without a word on what only hospitals know."""
+        return f"scans of the hospitals' own ({', '.join(datasets)})"
+
+
+def spec_of(dataset: str, text: str) -> ClassSpec:
+    """The class that a text names: `melanoma`, with a code `melanoma@icd-10:C43.9` or `melanoma@snomed-ct:372244006`.
+
+    Raises:
+        ConfigError: it is no name of a class, or the code is none.
+    """
+    name, at, code = text.partition("@")
+    label = label_of(name)
+    if label is None:
+        raise ConfigError(
+            f"'{text[:70]}' cannot name a class: use up to 63 letters, digits, spaces and . + - ( ) ', the first "
+            "a letter or digit"
+        )
+    if at and code_of(code) is None:
+        raise ConfigError(f"'{code[:70]}' is no code: write icd-10:C43.9 or snomed-ct:372244006")
+    title = dataset.removeprefix(f"{SET}-")
+    return ClassSpec(dataset=dataset, label=label, name=f"{title}: {name.strip()}", code=code_of(code) or "")
+
+
+def _own_folder(dataset: str, place: Place) -> Path | None:
+    """The folder of a set that is this hospital's own, None where all hospitals of a simulation share one."""
+    if place.folder is None:
+        return None
+    if place.alone:
+        return place.folder / dataset
+    if not place.site or not any(_sites(dataset, place.folder)):
+        return None
+    return place.folder / place.site / dataset
+
+
+def _sites(dataset: str, folder: Path) -> Iterator[Path]:
+    """The folders of a set that belong to one simulated hospital each."""
+    return (path for path in sorted(folder.glob(f"site-*/{dataset}")) if path.is_dir())
+
+
+def _simulated_folders(dataset: str, place: Place) -> Iterator[Path]:
+    """The folders of a set at all hospitals of a simulation; the shared one counts only where none has its own."""
+    if place.folder is not None:
+        held = list(_sites(dataset, place.folder))
+        shared = place.folder / dataset
+        yield from held or ([shared] if shared.is_dir() else [])
+
+
+def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
+    """The set as this hospital has it, None where it has no such folder.
+
+    Raises:
+        DataError: some files are no scans to learn from, and the configuration does not say to leave them out.
+    """
+    if place.folder is None:
+        return None
+    folder = _own_folder(dataset, place) or place.folder / dataset
+    if not folder.is_dir():
+        log.info("this hospital has no folder '%s', hence no scans of it", dataset)
+        return None
+    cache = _cache(dataset, stream, place)
+    keep = Keep(partial(fit, size=stream.size, how=stream.fit), cache.put) if cache else None
+    with Index(place.notes / f"{dataset}.sqlite" if place.notes else None) as index:
+        found = index.look_through(list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
+    if found.refused and stream.bad_scans == "refuse":
+        raise DataError(
+            f"{refusals(dataset, found)}: `braincl scans check` lists them; mend or remove them, or set "
+            "stream-bad-scans to skip"
+        )
+    return found
+
+
+def _cache(dataset: str, stream: StreamConfig, place: Place) -> Cache | None:
+    if not stream.cache or place.notes is None:
+        return None
+    return Cache(place.notes / f"{dataset}-{stream.size}-{stream.fit}{SUFFIX}", stream.size)
+
+
+def sets_in(folder: Path) -> list[Path]:
+    """The sets that a folder holds: its subfolders `own` and `own-…`, else the folder itself.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it.
+    """
+    try:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise DataError(
+                f"'{folder.name}' is no folder with scans: name one that has class folders or a manifest.csv"
+            )
+        return sorted(p for p in folder.iterdir() if p.is_dir() and OwnScans().holds(p.name)) or [folder]
+    except OSError as error:
+        raise reading_error(folder, error) from error
+
+
+def refusals(dataset: str, found: Findings) -> str:
+    """How many files of a set are no scans to learn from, by kind; no name of any."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds().most_common())
+    files = len(found.refused) + len(found.scans)
+    return f"{len(found.refused):,} of {files:,} files of '{dataset}' are no scans to learn from ({kinds})"

@@ -1,0 +1,190 @@
+"""A diagnosis from hospitals' own scans, dealt out or each its own, learned by those without scans too."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from braincl_med.federation.extend import add_task
+from braincl_med.federation.local import local_hospitals, run_locally
+from braincl_med.foundation.errors import ConfigError, DataError, FederationError, MissingScansError
+from braincl_med.records.store import RunStore
+from braincl_med.scans import index
+from braincl_med.streams import own
+from braincl_med.streams.catalogue import parse_class
+from braincl_med.streams.place import Place
+from braincl_med.streams.source import ScanSource
+from braincl_med.streams.tasks import Registry, TaskSpec
+
+from .experiments import tiny
+
+SKIN = ("own/Melanoma@icd-10:C43.9", "own/naevus")
+
+
+def write_scans(folder, classes, count=20, seed=0):
+    """Pictures of 40 by 30 pixels, one class bright above, the other below, and all with noise of their own."""
+    random = np.random.default_rng(seed)
+    for label in classes:
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 60, (30, 40, 3))
+            pixels[slice(0, 12) if "aevus" in label else slice(18, 30)] += 150
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{number}.png")
+
+
+def registry_of(*texts):
+    return Registry(tasks=(TaskSpec(name="skin", classes=tuple(map(parse_class, texts))),))
+
+
+def source_at(place, hospital=0, hospitals=2, **stream):
+    keys = {"train_per_class": 100, "test_per_class": 100} | stream
+    config = tiny(place.folder, **{f"stream_{key}": value for key, value in keys.items()})
+    return ScanSource(config.stream, place, 1, hospital, hospitals)
+
+
+def counted(scans):
+    return np.bincount(scans.labels, minlength=2).tolist()
+
+
+def test_names_and_codes_make_one_class_whatever_the_spelling(tmp_path):
+    spec = parse_class("own/Basal cell_carcinoma@SNOMED-CT:1338007")
+    assert (spec.key, spec.name, spec.code) == (
+        "own/basal-cell-carcinoma",
+        "own: Basal cell_carcinoma",
+        "snomed-ct:1338007",
+    )
+    assert parse_class("own/basal-cell-CARCINOMA").key == spec.key
+    assert parse_class("own-skin/naevus").name == "skin: naevus"
+    for wrong in ("own/", "own/a:b", "own/" + "x" * 70, "own/x@icd-10:skin", "own/x@C43"):
+        with pytest.raises(ConfigError):
+            parse_class(wrong)
+    write_scans(tmp_path / "own", ["naevus", "c43.9"])
+    scans = source_at(Place(tmp_path), hospitals=1).scans(registry_of(*SKIN), 0, "train")
+    assert counted(scans) == [14, 14], "a folder may be named after the class's code"
+
+
+def test_scans_in_a_shared_folder_are_dealt_out_and_a_hospitals_own_are_its_own(tmp_path):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    dealt = [source_at(Place(tmp_path, f"site-{n}"), n).scans(registry_of(*SKIN), 0, "train") for n in range(2)]
+    assert [counted(scans) for scans in dealt] == [[7, 7], [7, 7]] or sum(map(len, dealt)) == 28
+    together = {scan.tobytes() for scans in dealt for scan in scans.images}
+    assert len(together) == 28
+    write_scans(tmp_path / "site-1" / "own", ["naevus"], count=30, seed=1)
+    assert len(source_at(Place(tmp_path, "site-0"), 0).scans(registry_of(*SKIN), 0, "train")) == 0
+    own = source_at(Place(tmp_path, "site-1"), 1)
+    assert counted(own.scans(registry_of(*SKIN), 0, "train")) == [0, 21]
+    assert counted(own.scans(registry_of(*SKIN), 0, "val")) == [0, 3]
+    few = source_at(Place(tmp_path, "site-1"), 1, train_per_class=9)
+    assert counted(few.scans(registry_of(*SKIN), 0, "train")) == [0, 9]
+    alone = source_at(Place(tmp_path, "anywhere", alone=True), 1)
+    assert counted(alone.scans(registry_of(*SKIN), 0, "train")) == [14, 14], "a node's data-dir is its own, undealt"
+
+
+def test_what_is_asked_for_must_be_at_some_hospital(tmp_path):
+    specs = [parse_class(text) for text in SKIN]
+    source = source_at(Place(tmp_path))
+    from braincl_med.streams.availability import require_scans
+
+    with pytest.raises(MissingScansError, match="no hospital's folder 'own' is there"):
+        require_scans(specs, ("train",), source.stream, tmp_path)
+    write_scans(tmp_path / "site-0" / "own", ["naevus"], 3)
+    with pytest.raises(DataError, match="no hospital has scans of 'own/melanoma'; the classes of 'own' are: naevus"):
+        require_scans(specs, ("train",), source.stream, tmp_path)
+    write_scans(tmp_path / "site-1" / "own", ["melanoma"], 3)
+    require_scans(specs, ("train",), source.stream, tmp_path)
+
+
+def test_files_that_are_no_scans_stop_a_hospital_or_are_left_out(tmp_path, caplog):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    (tmp_path / "own" / "naevus" / "MUSTERMANN.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="1 of 41 files of 'own' are no scans to learn from") as caught:
+        source_at(Place(tmp_path)).scans(registry_of(*SKIN), 0, "train")
+    assert "MUSTERMANN" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+    with caplog.at_level(logging.INFO, "braincl"):
+        scans = source_at(Place(tmp_path), hospitals=1, bad_scans="skip").scans(registry_of(*SKIN), 0, "train")
+    assert counted(scans) == [14, 14]
+    assert "are left out" in caplog.text
+    assert "MUSTERMANN" not in caplog.text
+
+
+def test_a_finished_experiment_learns_a_diagnosis_that_one_hospital_has(tmp_path):
+    state, data = tmp_path / "state", tmp_path / "data"
+    config = tiny(state, data_root=str(data))
+    run_locally(config)
+    before = RunStore(state).confusions("tiny")[1]
+    write_scans(data / "site-1" / "own", ["melanoma", "naevus"], 40)
+    registry = add_task(state, "tiny", "skin", SKIN, data)
+    assert [c.key for c in registry.tasks[-1].classes] == ["own/melanoma", "own/naevus"]
+    changed = tiny(state, data_root=str(data), sleep_epochs=3, stream_train_per_class=50, selection_per_class=50)
+    run_locally(changed)
+    store = RunStore(state)
+    _hospitals, counts = store.confusions("tiny")
+    assert np.array_equal(counts[: len(before), :, : before.shape[2], : before.shape[2]], before)
+    tested = counts[-1].sum(axis=2)[:, -2:]
+    assert tested.tolist() == [[0, 0], [6, 6]]
+    assert store.experiment("tiny").registry.tasks[-1].classes[0].code == "icd-10:c43.9"
+    sleeps = [s for s in store.steps("tiny") if s.task == len(registry.tasks) - 1 and s.phase == "sleep"]
+    assert all(set(s.hospitals) == {"site-0", "site-1"} and not s.missing for s in sleeps)
+    with_scans = local_hospitals(changed)[1]
+    assert len(with_scans.recalled(len(registry.tasks) - 1)) == 56
+    with pytest.raises(ConfigError, match="between two tasks"):
+        run_locally(tiny(state, data_root=str(data), memory_step=0.9))
+
+
+def test_a_task_of_a_single_new_class(tmp_path):
+    state, data = tmp_path / "state", tmp_path / "data"
+    run_locally(tiny(state, data_root=str(data)))
+    write_scans(data / "own", ["naevus"], 20)
+    add_task(state, "tiny", "naevi", ["own/naevus"], data)
+    run_locally(tiny(state, data_root=str(data)))
+    assert RunStore(state).confusions("tiny")[1][-1].sum(axis=(0, 2))[-1] == 4
+
+
+def test_a_hospitals_refusal_names_no_file(tmp_path):
+    state, data = tmp_path / "state", tmp_path / "data"
+    run_locally(tiny(state, data_root=str(data)))
+    write_scans(data / "own", ["naevus"], 20)
+    (data / "own" / "naevus" / "MUSTERMANN.png").write_bytes(b"x")
+    add_task(state, "tiny", "naevi", ["own/naevus"], data)
+    with pytest.raises(
+        FederationError, match=r"site-0: 1 of 21 files of 'own' are no scans .*not a picture"
+    ) as caught:
+        run_locally(tiny(state, data_root=str(data)))
+    assert "MUSTERMANN" not in str(caught.value)
+
+
+def test_a_cache_holds_pixels_until_the_training_scans_are_read(tmp_path, monkeypatch):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    place, notes = Place(tmp_path, notes=tmp_path / "notes"), tmp_path / "notes"
+    plain = source_at(Place(tmp_path), hospitals=1)
+    cached = source_at(place, hospitals=1, cache=True, size=36)
+    opened = []
+    read = index.read_file
+    monkeypatch.setattr(index, "read_file", lambda path, frame: opened.append(path) or read(path, frame))
+    monkeypatch.setattr(own, "read_scan", lambda *_: pytest.fail("a scan was decoded twice"))
+    test = cached.scans(registry_of(*SKIN), 0, "test")
+    (kept,) = notes.glob("*.pixels")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    train = cached.scans(registry_of(*SKIN), 0, "train")
+    assert not list(notes.glob("*.pixels*"))
+    assert len(opened) == 40
+    monkeypatch.undo()
+    for split, scans in (("test", test), ("train", train)):
+        again = source_at(Place(tmp_path), hospitals=1, size=36).scans(registry_of(*SKIN), 0, split)
+        assert np.array_equal(scans.images, again.images)
+        assert scans.images.shape[1:] == (36, 36, 3)
+    assert plain.scans(registry_of(*SKIN), 0, "train").images.shape[1:] == (28, 28, 3)
+
+
+def test_a_scan_is_padded_or_cropped(tmp_path):
+    write_scans(tmp_path / "own", ["naevus"], 5)
+    padded, cropped = (
+        source_at(Place(tmp_path), hospitals=1, fit=fit).scans(registry_of("own/naevus"), 0, "train").images
+        for fit in ("pad", "crop")
+    )
+    assert not padded[:, :3].any()
+    assert not padded[:, -3:].any()
+    assert padded[:, 10:15].any()
+    assert cropped[:, :3].any()
