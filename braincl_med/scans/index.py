@@ -28,7 +28,7 @@ from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.files import make_folder, storage_error
 from braincl_med.foundation.progress import Progress
 from braincl_med.scans.listing import Entry
-from braincl_med.scans.reading import read_file
+from braincl_med.scans.reading import read_file, without_warnings
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 from braincl_med.scans.splits import Group, draw_splits
 
@@ -181,7 +181,7 @@ class Index:
             for entry in open_
             if (row := known.get(names[id(entry)])) is None or row.version != versions[id(entry)]
         ]
-        with ThreadPoolExecutor(READERS) as readers:
+        with without_warnings(), ThreadPoolExecutor(READERS) as readers:
             for start in range(0, len(unread), AT_ONCE):
                 some = unread[start : start + AT_ONCE]
                 told = list(readers.map(partial(_looked_into, shrink=keep.shrink if keep else None), some))

@@ -176,8 +176,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _complaining() -> Iterator[None]:
     """Turn all that decoders raise into a sentence of ours: their own, as their warnings, quote names and tags."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_warnings():
         try:
             yield
         except ScanRefusedError:
@@ -186,3 +185,15 @@ def _complaining() -> Iterator[None]:
             raise ScanRefusedError(Kind.TOO_LARGE, "it needs more memory than there is: export it smaller") from None
         except Exception:  # what decoders raise is beyond counting
             raise ScanRefusedError(Kind.UNREADABLE, "it is damaged: copy or export it again") from None
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Show no warning, whichever thread warns.
+
+    Whoever reads with several threads puts this around all of them: filters are the process's, and a thread that
+    leaves restores what it found, which then is silence too.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
