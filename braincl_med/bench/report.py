@@ -88,7 +88,7 @@ def _table(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
 
 
 def _curves(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
-    """Accuracy on all classes known, after each task."""
+    """Accuracy on all classes known, after each task; rows of fewer tasks end earlier."""
     tasks = max(len(r.summary.after_each) for r in results)
     lines = [f"| after task | {' | '.join(str(t + 1) for t in range(tasks))} |", "|---" * (tasks + 1) + "|"]
     for row in bench.rows:
@@ -96,7 +96,10 @@ def _curves(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
         if mine:
             lines.append(
                 f"| {row.name} | "
-                + " | ".join(_percent([r.summary.after_each[t] for r in mine]) for t in range(tasks))
+                + " | ".join(
+                    _percent([*(share for r in mine for share in r.summary.after_each[t : t + 1])])
+                    for t in range(tasks)
+                )
                 + " |"
             )
     return lines

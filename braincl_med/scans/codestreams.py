@@ -75,12 +75,21 @@ def decode(frame: bytes, syntax: str, size: tuple[int, int, int]) -> tuple[Numbe
     return jpeg8_decode(frame, colorspace=colours, outcolorspace=colours), told
 
 
+def check_passes(stream: bytes) -> None:
+    """Refuse a JPEG that goes over its picture so often that decoding it would take for ever.
+
+    Raises:
+        ScanRefusedError: it has more than `MOST_PASSES` passes.
+    """
+    if stream.count(SCAN) > MOST_PASSES:
+        raise ScanRefusedError(Kind.UNREADABLE, f"its picture is packed in more than {MOST_PASSES} passes")
+
+
 def _of_jpeg(frame: bytes, jpeg_ls: bool) -> Stream:
     """The frame header of JPEG and JPEG-LS, to which its segments are walked through."""
     if not frame.startswith(START):
         raise ScanRefusedError(Kind.UNREADABLE, "its picture is not packed in the way that it says")
-    if frame.count(SCAN) > MOST_PASSES:
-        raise ScanRefusedError(Kind.UNREADABLE, f"its picture is packed in more than {MOST_PASSES} passes")
+    check_passes(frame)
     luminance: bool | None = None
     place = len(START)
     while place + 4 <= len(frame) and frame[place] == 0xFF:

@@ -28,7 +28,7 @@ from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.files import make_folder, storage_error
 from braincl_med.foundation.progress import Progress
 from braincl_med.scans.listing import Entry
-from braincl_med.scans.reading import read_file
+from braincl_med.scans.reading import read_file, without_warnings
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 from braincl_med.scans.splits import Group, draw_splits
 
@@ -181,10 +181,13 @@ class Index:
             for entry in open_
             if (row := known.get(names[id(entry)])) is None or row.version != versions[id(entry)]
         ]
-        with ThreadPoolExecutor(READERS) as readers:
+        with without_warnings(), ThreadPoolExecutor(READERS) as readers:
             for start in range(0, len(unread), AT_ONCE):
                 some = unread[start : start + AT_ONCE]
-                told = list(readers.map(partial(_looked_into, shrink=keep.shrink if keep else None), some))
+                # A thread takes many at once: small files are read faster than threads take turns.
+                parts = [some[i : i + AT_ONCE // READERS] for i in range(0, len(some), AT_ONCE // READERS)]
+                looks = readers.map(partial(_looked_into, shrink=keep.shrink if keep else None), parts)
+                told = [one for part in looks for one in part]
                 read = [(names[id(e)], versions[id(e)], t) for e, t in zip(some, told, strict=True)]
                 if keep is not None:
                     keep.put([(n, v, t.pixels) for n, v, t in read if isinstance(t, _Look)])
@@ -273,7 +276,13 @@ def _version(path: Path) -> str:
     return ""
 
 
-def _looked_into(entry: Entry, shrink: Callable[[Images], Images] | None) -> "_Look | ScanRefusedError":
+def _looked_into(
+    entries: Sequence[Entry], shrink: Callable[[Images], Images] | None
+) -> "list[_Look | ScanRefusedError]":
+    return [_look(entry, shrink) for entry in entries]
+
+
+def _look(entry: Entry, shrink: Callable[[Images], Images] | None) -> "_Look | ScanRefusedError":
     try:
         told = read_file(entry.path, entry.frame)
         pixels = shrink(told.pixels) if shrink else told.pixels[:0].copy()

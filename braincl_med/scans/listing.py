@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from braincl_med.foundation.arrays import Split
@@ -49,6 +50,7 @@ def list_scans(folder: Path) -> Iterator[Entry]:
     Raises:
         DataError: the manifest cannot be read.
     """
+    _resolved.cache_clear()
     if (folder / MANIFEST).is_file():
         inside = folder.resolve()
         for row in rows_of(folder / MANIFEST):
@@ -56,10 +58,11 @@ def list_scans(folder: Path) -> Iterator[Entry]:
             refused = _labelled(row.label) or _placed(path, inside)
             yield Entry(row.path, path, label_of(row.label) or "", row.patient, row.split, row.frame, refused)
         return
+    inside = folder.resolve()
     for name, path in _files(folder):
         above, slash, _ = name.partition("/")
         label = above if slash else ""
-        yield Entry(name, path, label_of(label) or "", refused=_labelled(label) or _placed(path, folder.resolve()))
+        yield Entry(name, path, label_of(label) or "", refused=_labelled(label) or _placed(path, inside))
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -67,10 +70,16 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     for place, folders, files in os.walk(folder):
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
+        below = Path(place).relative_to(folder).as_posix()
         for name in sorted([*files, *links]):
             if not name.startswith(".") and name.lower() not in NO_SCANS:
-                path = Path(place) / name
-                yield path.relative_to(folder).as_posix(), path
+                yield name if below == "." else f"{below}/{name}", Path(place, name)
+
+
+@lru_cache(maxsize=1)
+def _resolved(folder: Path) -> Path:
+    """Where a folder lies; its files come one after the other."""
+    return folder.resolve(strict=True)
 
 
 def _labelled(label: str) -> ScanRefusedError | None:
@@ -87,8 +96,11 @@ def _labelled(label: str) -> ScanRefusedError | None:
 def _placed(path: Path, inside: Path) -> ScanRefusedError | None:
     """Whether a path leads to a file below the set's folder `inside`."""
     try:
-        lies = path.resolve(strict=True)
-        kind = lies.stat().st_mode
+        kind = os.lstat(path).st_mode
+        lies = _resolved(path.parent)
+        if stat.S_ISLNK(kind) or path.name == "..":
+            lies = path.resolve(strict=True)
+            kind = lies.stat().st_mode
     except (OSError, RuntimeError, ValueError):
         return ScanRefusedError(Kind.MISSING, "there is no such file, or this user may not see it")
     if not lies.is_relative_to(inside):

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -17,6 +18,7 @@ CODES: dict[str, str] = {
 """Systems whose codes may stand beside a class's name, and what their codes look like, in small letters."""
 
 
+@lru_cache(maxsize=1024)
 def label_of(text: str) -> str | None:
     """The one spelling of a class's name, or None where the text is no name of a class.
 

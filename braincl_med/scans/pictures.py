@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
+from braincl_med.scans.codestreams import check_passes
 from braincl_med.scans.greys import shown, stretched
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 
@@ -48,6 +49,9 @@ def read_picture(file: BinaryIO, kind: str, frame: int | None) -> Image.Image:
     try:
         with Image.open(file, formats=[kind]) as picture:
             check_size(*picture.size)
+            if kind == "JPEG":
+                file.seek(0)
+                check_passes(file.read())
             # A telephone's JPEG may hold previews and depths behind the photograph.
             frames = 1 if kind == "JPEG" and frame is None else getattr(picture, "n_frames", 1)
             check_frame(frame, frames)
@@ -113,7 +117,8 @@ def _in_greys_or_colours(picture: Image.Image) -> Image.Image:
         picture = picture.convert(picture.mode.upper())
     grey = picture.mode in ("1", "L", "LA")
     if not picture.has_transparency_data:
-        return picture.convert("L" if grey else "RGB")
+        seen = "L" if grey else "RGB"
+        return picture if picture.mode == seen else picture.convert(seen)
     clear = picture.convert("RGBA")
     colours, alpha = clear.convert("L" if grey else "RGB"), clear.getchannel("A")
     if alpha.getextrema() == (255, 255):

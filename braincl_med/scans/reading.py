@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 
 MOST_BYTES = 1 << 30
 """Of a file."""
-HEAD = 132
+HEAD, FEW = 132, 32
 PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP"} | dict.fromkeys(
     (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"
 )
@@ -73,7 +73,7 @@ def read_file(path: Path, frame: int | None = None) -> Reading:
     """
     with _complaining():
         picture, patient, kind = _read(path, frame)
-        pixels = np.array(picture.convert("RGB"))
+        pixels = _colours(picture)
         digest = hashlib.blake2b(np.array(pixels.shape, "<u4").tobytes(), digest_size=16)
         digest.update(pixels.data)
         return Reading(pixels, digest.digest(), patient, kind)
@@ -92,7 +92,7 @@ def read_scan(path: Path, size: int, fit: Fit = "pad", frame: int | None = None)
         ScanRefusedError: the file is no such scan.
     """
     with _complaining():
-        return np.array(_fitted(_read(path, frame)[0], size, fit).convert("RGB"))
+        return _colours(_fitted(_read(path, frame)[0], size, fit))
 
 
 def fit(pixels: Pixels, size: int, how: Fit) -> Pixels:
@@ -139,12 +139,18 @@ def _read(path: Path, frame: int | None) -> tuple[Image.Image, str, str]:
 
 def _blank(picture: Image.Image) -> bool:
     """Whether all pixels are alike; a few of them tell it of most pictures."""
-    few = picture.resize((min(picture.width, 32), min(picture.height, 32)), Image.Resampling.NEAREST)
-    return _alike(few) and _alike(picture)
+    if max(picture.size) > FEW and not _alike(picture.resize((FEW, FEW), Image.Resampling.NEAREST)):
+        return False
+    return _alike(picture)
 
 
 def _alike(picture: Image.Image) -> bool:
-    return all(band.getextrema()[0] == band.getextrema()[1] for band in picture.split())
+    extrema: Any = picture.getextrema()
+    return all(least == most for least, most in (extrema if picture.mode == "RGB" else (extrema,)))
+
+
+def _colours(picture: Image.Image) -> Pixels:
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 @contextlib.contextmanager
@@ -170,8 +176,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _complaining() -> Iterator[None]:
     """Turn all that decoders raise into a sentence of ours: their own, as their warnings, quote names and tags."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_warnings():
         try:
             yield
         except ScanRefusedError:
@@ -180,3 +185,15 @@ def _complaining() -> Iterator[None]:
             raise ScanRefusedError(Kind.TOO_LARGE, "it needs more memory than there is: export it smaller") from None
         except Exception:  # what decoders raise is beyond counting
             raise ScanRefusedError(Kind.UNREADABLE, "it is damaged: copy or export it again") from None
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Show no warning, whichever thread warns.
+
+    Whoever reads with several threads puts this around all of them: filters are the process's, and a thread that
+    leaves restores what it found, which then is silence too.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -17,7 +17,7 @@ from braincl_med.scans.cache import SUFFIX, Cache
 from braincl_med.scans.index import READERS, Findings, Found, Index, Keep
 from braincl_med.scans.listing import list_scans
 from braincl_med.scans.names import code_of, label_of
-from braincl_med.scans.reading import fit, read_scan
+from braincl_med.scans.reading import fit, read_scan, without_warnings
 from braincl_med.scans.refusals import ScanRefusedError
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.place import Place
@@ -101,7 +101,7 @@ class OwnScans:
             kept = cache.get(scan.known.name, scan.known.version) if cache else None
             return kept if kept is not None else read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
 
-        with ThreadPoolExecutor(READERS) as readers:
+        with without_warnings(), ThreadPoolExecutor(READERS) as readers:
             try:
                 for row, image in enumerate(readers.map(pixels, [scans[row] for row in rows])):
                     images[row] = image

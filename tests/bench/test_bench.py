@@ -216,6 +216,15 @@ def test_means_and_spreads_over_seeds(finished):
     assert table_of(page, "after task")[rival.name]["2"] == "60.0 ± 26.5"
 
 
+def test_a_row_of_fewer_tasks_than_others_ends_earlier(finished):
+    folder, bench, _ = finished
+    one, *others = results_of(list(cells_of(bench)), folder)
+    longer = dataclasses.replace(one, summary=dataclasses.replace(one.summary, after_each=(0.9, 0.8, 0.7)))
+    curves = table_of(markdown(bench, [longer, *others], "braincl bench small"), "after task")
+    assert curves[one.cell.row.name]["3"] == "70.0"
+    assert all(curves[other.cell.row.name]["3"] == "" for other in others)
+
+
 def test_a_page_written_again_keeps_its_notes(finished):
     folder, bench, _ = finished
     results = results_of(list(cells_of(bench)), folder)

@@ -118,6 +118,7 @@ def test_frames_of_enhanced_files_have_windows_of_their_own(pixels_of):
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize(("centre", "width"), [(40, 400), (1000, 1), (-300.5, 77.7), (500, 2)])
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_windows_are_those_of_pydicom(function, centre, width):
     numbers = np.arange(-1024, 3072)
     data = dataset(np.zeros((2, 2), np.uint8), WindowCenter=centre, WindowWidth=width, VOILUTFunction=function)
@@ -266,9 +267,11 @@ def test_deflated_data_sets_unfold_to_a_limit(refusal_of):
 
 def test_a_progressive_picture_of_very_many_passes(refusal_of):
     frame = files.jpeg(grey()).replace(b"\xff\xd9", b"\xff\xda\0\2" * 200 + b"\xff\xd9")
-    assert refusal_of(dicom(grey(), files.JPEG, stream=frame)).kind == Kind.UNREADABLE
+    for content in (frame, dicom(grey(), files.JPEG, stream=frame)):
+        assert "passes" in refusal_of(content).reason
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value")
 def test_kinds_and_patients(tmp_path):
     def read(**elements):
         (tmp_path / "file").write_bytes(dicom(grey(), **elements))
