@@ -15,9 +15,10 @@ from braincl_med.inference.predict import predict
 from braincl_med.inference.reading import files_of, scans_of
 from braincl_med.methods import METHODS
 from braincl_med.scans.reading import read_scan
-from braincl_med.scans.refusals import ScanRefusedError
+from braincl_med.scans.refusals import Kind, ScanRefusedError
 from braincl_med.streams import phantom
 from tests.federation.experiments import as_if_learned, tiny
+from tests.scans.files import dicom, grey
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,14 @@ def test_pixels_are_those_of_the_one_reading_function_and_refusals_are_passed_on
     assert np.array_equal(scan, read_scan(file, 28, "crop"))
     assert isinstance(missing, ScanRefusedError)
     assert str(tmp_path) not in str(missing)
+
+
+def test_dicom_is_read_and_its_refusals_are_rows(model, tmp_path):
+    (tmp_path / "1.dcm").write_bytes(dicom(grey()))
+    (tmp_path / "2.dcm").write_bytes(dicom(grey(), frames=3))
+    one, several = predict(model, files_of([tmp_path]))
+    assert one.answer is not None
+    assert several.refusal.kind is Kind.FRAMES
 
 
 def test_a_folder_is_walked_sorted_and_without_what_is_hidden(tmp_path):
