@@ -31,6 +31,7 @@ from braincl_med.inference.predict import predict
 from braincl_med.inference.reading import files_of
 from braincl_med.inference.table import csv_lines
 from braincl_med.records.store import RunStore
+from braincl_med.records.summary import summarise
 from braincl_med.settings.config import CortexConfig, StreamConfig
 from braincl_med.streams.named import build_registry
 
@@ -216,9 +217,12 @@ def test_the_card_names_every_class_and_what_was_not_measured(used):
         assert f"| {scans} | {100 * right / scans:.1f} % (" in row
         assert spec.name in row
         assert spec.name in shown
+    (told,) = [line for line in text.splitlines() if line.startswith("| familiarity |")]
+    near = summarise(RunStore(used.state), "tiny").mean_near("familiarity")
+    assert told.startswith(f"| familiarity | {100 * near[0]:.1f} % |")
     for words in (
         "no medical device", "SYNTHETIC", "Hospitals | 2, of which 2 evaluated it", "near unknown scans",
-        "familiarity | not measured | ", "180 validation scans, of 9 of 9 classes at 2 hospitals", "bytes together",
+        "familiarity | ", "180 validation scans, of 9 of 9 classes at 2 hospitals", "bytes together",
         "federation-familiarity: shared", "no audit is recorded", "one run, of seed 1", "are set aside; of the known",
     ):  # fmt: skip
         assert words in text, words

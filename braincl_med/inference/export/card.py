@@ -125,12 +125,16 @@ def _unknown(store: RunStore, summary: Summary, model: Model) -> Iterator[Block]
     yield (
         "Scans that no class stands for, told apart by a score: near are diagnoses still to be learned at that time, "
         "far are other examinations. AUROC is the chance that a known scan scores higher; FPR is the share of "
-        "unknown scans still answered where 95 % of known ones are."
+        "unknown scans still answered where 95 % of known ones are. Far ones were scored after the last task; figures "
+        "of near ones are means over the tasks after which there were some."
     )
     after = [row for row in summary.rejection if row.after_task == len(model.registry.tasks) - 1]
     ordered = sorted(after, key=lambda row: SCORES.index(row.score) if row.score in SCORES else len(SCORES))
     if ordered:
-        yield Table(("Score", "AUROC near", "AUROC far", "FPR near", "FPR far"), tuple(map(_rejection, ordered)))
+        yield Table(
+            ("Score", "AUROC near", "AUROC far", "FPR near", "FPR far"),
+            tuple(_rejection(row, summary) for row in ordered),
+        )
     else:
         yield f"Unknown scans: {NONE}."
     if model.operating is not None:
@@ -139,8 +143,9 @@ def _unknown(store: RunStore, summary: Summary, model: Model) -> Iterator[Block]
         yield _sentence(BY_CONFIDENCE)
 
 
-def _rejection(row: RejectionRow) -> tuple[str, ...]:
-    figures = (row.auroc_near, row.auroc_far, row.fpr95_near, row.fpr95_far)
+def _rejection(row: RejectionRow, summary: Summary) -> tuple[str, ...]:
+    auroc_near, fpr_near = summary.mean_near(row.score)
+    figures = (auroc_near, row.auroc_far, fpr_near, row.fpr95_far)
     return (row.score, *(NONE if isnan(figure) else _percent(figure) for figure in figures))
 
 
