@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.scans.reading import read_scan
+from braincl_med.scans.reading import read_scan, without_warnings
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 from braincl_med.settings.config import Fit
 
@@ -42,7 +42,7 @@ def scans_of(
         ahead: at most so many scans are held.
     """
     waiting = iter(files)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="reader") as readers:
+    with without_warnings(), ThreadPoolExecutor(READERS, thread_name_prefix="reader") as readers:
 
         def asked(count: int) -> list[tuple[Path, Future[Pixels | ScanRefusedError]]]:
             return [(file, readers.submit(_read, file, size, fit)) for file in islice(waiting, count)]

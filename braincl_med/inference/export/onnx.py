@@ -77,7 +77,7 @@ def onnx_of(model: Model) -> tuple[bytes, Compared]:
 
 def compare(content: bytes, network: Network, scans: Images) -> Compared:
     """How far an ONNX file's answers to scans lie from the network's, both on the CPU."""
-    from onnxruntime import InferenceSession  # type: ignore[attr-defined]
+    from onnxruntime import InferenceSession
 
     session = InferenceSession(content, providers=["CPUExecutionProvider"])
     found = session.run(list(OUTPUTS), {INPUT: scans})
