@@ -125,8 +125,8 @@ def _unknown(store: RunStore, summary: Summary, model: Model) -> Iterator[Block]
     yield (
         "Scans that no class stands for, told apart by a score: near are diagnoses still to be learned at that time, "
         "far are other examinations. AUROC is the chance that a known scan scores higher; FPR is the share of "
-        "unknown scans still answered where 95 % of known ones are. Far ones were scored after the last task; figures "
-        "of near ones are means over the tasks after which there were some."
+        "unknown scans still answered where 95 % of known ones are. Far ones were scored after the last task; "
+        "figures of near ones are means over the tasks after which there were some."
     )
     after = [row for row in summary.rejection if row.after_task == len(model.registry.tasks) - 1]
     ordered = sorted(after, key=lambda row: SCORES.index(row.score) if row.score in SCORES else len(SCORES))
