@@ -82,7 +82,7 @@ def look(folder: Path) -> None:
 def look_without_cache(folder: Path) -> None:
     """Through the folder, with notes in memory."""
     with Index(None) as index:
-        index.look_through(list_scans(folder / "own"), 0)
+        index.look_through("own", list_scans(folder / "own"), 0)
 
 
 def read(folder: Path) -> None:

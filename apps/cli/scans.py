@@ -38,7 +38,7 @@ def scans_check(
     refused = 0
     for place in sets_in(folder):
         with Index(None) as index:
-            found = index.look_through(list_scans(place), SPLIT_SEED, bar("looking into scans", "file"))
+            found = index.look_through(place.name, list_scans(place), SPLIT_SEED, bar("looking into scans", "file"))
         report = _report(place.name, found, None if every else SHOWN)
         typer.echo(json.dumps(report, indent=2) if as_json else _written(report))
         refused += len(found.refused)

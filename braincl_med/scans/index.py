@@ -3,7 +3,8 @@
     note     the salt, drawn by chance
     scan     every file that was ever looked into: its name, content and patient as salted hashes, size and dates, and
              why it was refused or how large it is
-    split    where the scans of a patient belong, once that is drawn; a scan of nobody's is a patient of its own
+    split    where the scans of a patient belong, by the patient and by each scan, so that a scan stays there whatever
+             becomes of its name, class or patient; one of nobody's is a patient of its own
 
 Salted hashes tell whether something is the same, and to whoever holds this file no more than a guess can confirm. The
 file lies beside the scans it speaks of, is its owner's alone, and is written as it goes: a killed look is continued.
@@ -30,7 +31,7 @@ from braincl_med.foundation.progress import Progress
 from braincl_med.scans.listing import Entry
 from braincl_med.scans.reading import read_file, without_warnings
 from braincl_med.scans.refusals import Kind, ScanRefusedError
-from braincl_med.scans.splits import Group, draw_splits
+from braincl_med.scans.splits import Group, draw_splits, taught_first
 
 log = logging.getLogger("braincl")
 VERSION = 1
@@ -41,7 +42,7 @@ CREATE TABLE scan (
   kind TEXT NOT NULL, reason TEXT NOT NULL,
   content BLOB NOT NULL, patient BLOB NOT NULL, format TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL
 );
-CREATE TABLE split (patient BLOB PRIMARY KEY, split TEXT NOT NULL);
+CREATE TABLE split (identity BLOB PRIMARY KEY, split TEXT NOT NULL);
 """
 AT_ONCE = 256
 READERS = min(4, os.cpu_count() or 1)
@@ -109,7 +110,7 @@ class _Look(NamedTuple):
 
 
 class Index:
-    """The notes on one set of scans, opened for a look through its folder.
+    """The notes on a hospital's scans, opened for a look through the folder of a set.
 
     Args:
         path: of the file, made if missing; None keeps the notes in memory, for a look that shall leave none.
@@ -152,6 +153,7 @@ class Index:
 
     def look_through(
         self,
+        dataset: str,
         entries: Iterable[Entry],
         seed: int,
         progress: Progress | None = None,
@@ -160,19 +162,22 @@ class Index:
         """Look into all files that are new or have changed, find duplicates, and draw the splits that are missing.
 
         Args:
+            dataset: the set's name; sets have their splits in common.
             entries: all files of the set.
             seed: of the draw.
             progress: told the number of files looked into.
             keep: where the pixels of what is looked into go, and what is made of them before.
 
         Raises:
-            DataError: a patient is said to belong into two splits, or into another one than before.
+            DataError: a patient is said to belong into two splits, or into one that does not train and did before.
         """
         listed = list(entries)
         known = self._known()
         refused = {id(entry): entry.refused for entry in listed if entry.refused is not None}
         versions = {id(entry): _version(entry.path) for entry in listed if id(entry) not in refused}
-        names = {id(entry): self._salted(b"name", f"{entry.name}\0{entry.frame}".encode()) for entry in listed}
+        names = {
+            id(entry): self._salted(b"name", f"{dataset}\0{entry.name}\0{entry.frame}".encode()) for entry in listed
+        }
         twice = [e for e in _again(listed, lambda entry: names[id(entry)]) if id(e) not in refused]
         refused |= {id(e): ScanRefusedError(Kind.DUPLICATE, "it is listed twice") for e in twice}
         open_ = [entry for entry in listed if id(entry) not in refused]
@@ -215,7 +220,7 @@ class Index:
         if isinstance(told, ScanRefusedError):
             return (name, version, told.kind.value, told.reason, b"", b"", "", 0, 0)
         content = self._salted(b"content", told.digest)
-        patient = self._salted(b"patient", told.patient.encode()) if told.patient else content
+        patient = self._salted(b"patient", told.patient.casefold().encode()) if told.patient else content
         return (name, version, "", "", content, patient, told.format, told.width, told.height)
 
     def _keep(self, rows: Iterator[tuple[object, ...]]) -> None:
@@ -233,39 +238,51 @@ class Index:
         return hashlib.blake2b(text, key=self._salt, person=purpose, digest_size=16).digest()
 
     def _with_splits(self, scans: Sequence[tuple[Known, Entry]], seed: int) -> list[Found]:
-        """Every scan with its split: what was drawn before, what the manifest says, what is drawn now."""
-        patients = [
-            self._salted(b"patient", entry.patient.encode()) if entry.patient else row.patient for row, entry in scans
-        ]
-        splits: dict[bytes, Split] = dict(self._db.execute("SELECT patient, split FROM split"))
-        told: dict[bytes, Split] = {}
-        for patient, (_, entry) in zip(patients, scans, strict=True):
-            if entry.split is not None and told.setdefault(patient, entry.split) != entry.split:
-                raise DataError("the manifest puts scans of one patient into two splits: a patient belongs into one")
-        if moved := sum(splits.get(patient, split) != split for patient, split in told.items()):
-            raise DataError(
-                f"the manifest puts {moved} patients or scans into another split than they belong to since they were "
-                "first met: a scan that was learned cannot test; say the former splits, or leave them out"
-            )
-        new: dict[bytes, Split] = {patient: split for patient, split in told.items() if patient not in splits}
-        splits |= new
+        """Every scan with its split: what it or its patient had before, what the manifest says, what is drawn now."""
+        stored: dict[bytes, Split] = dict(self._db.execute("SELECT identity, split FROM split"))
+        patients: dict[bytes, list[tuple[Known, Entry]]] = {}
+        for row, entry in scans:
+            own = entry.patient.casefold()
+            patient = self._salted(b"patient", own.encode()) if own else row.patient
+            patients.setdefault(patient, []).append((row, entry))
+        splits: dict[bytes, Split] = {}
         held: dict[str, Counter[Split]] = defaultdict(Counter)
-        missing: dict[bytes, tuple[int, Counter[str]]] = {}
-        for patient, (row, entry) in zip(patients, scans, strict=True):
-            if patient in splits:
-                held[entry.label][splits[patient]] += 1
-            else:
-                missing.setdefault(patient, (row.number, Counter()))[1][entry.label] += 1
-        # Numbers, not hashes, tell groups apart in the draw: the salt must not decide it.
-        groups = {number.to_bytes(8, "big"): patient for patient, (number, _) in missing.items()}
-        counts = [Group(number.to_bytes(8, "big"), labels) for number, labels in missing.values()]
-        new |= {groups[identity]: split for identity, split in draw_splits(counts, held, seed).items()}
-        splits |= new
+        groups: dict[bytes, Group] = {}
+        moved = 0
+        for patient, theirs in patients.items():
+            told = {entry.split for _, entry in theirs if entry.split is not None}
+            if len(told) > 1:
+                raise DataError("the manifest puts scans of one patient into two splits: a patient belongs into one")
+            before = [stored[known] for known in (patient, *(r.content for r, _ in theirs)) if known in stored]
+            said, was = next(iter(told), None), taught_first(before)
+            moved += said is not None and was is not None and taught_first([said, was]) != said
+            labels = Counter(entry.label for _, entry in theirs)
+            if said is None and was is None:
+                # Numbers, not hashes, tell groups apart in the draw: the salt must not decide it.
+                groups[patient] = Group(theirs[0][0].number.to_bytes(8, "big"), labels)
+                continue
+            splits[patient] = said or was or "train"
+            for label, count in labels.items():
+                held[label][splits[patient]] += count
+        if moved:
+            raise DataError(
+                f"the manifest moves {moved} patients or scans towards test that trained or validated before: a scan "
+                "that was learned cannot test; say their former splits, or leave them out"
+            )
+        drawn = draw_splits(groups.values(), held, seed)
+        splits |= {patient: drawn[group.identity] for patient, group in groups.items()}
+        settled = {
+            known: splits[patient]
+            for patient, theirs in patients.items()
+            for known in (patient, *(r.content for r, _ in theirs))
+        }
         with self._db:
-            self._db.executemany("INSERT INTO split VALUES (?,?)", new.items())
-        return [
-            Found(entry, splits[patient], patient, row) for patient, (row, entry) in zip(patients, scans, strict=True)
-        ]
+            self._db.executemany(
+                "INSERT OR REPLACE INTO split VALUES (?,?)",
+                [(known, split) for known, split in settled.items() if stored.get(known) != split],
+            )
+        of_scan = {row.number: patient for patient, theirs in patients.items() for row, _ in theirs}
+        return [Found(entry, splits[of_scan[row.number]], of_scan[row.number], row) for row, entry in scans]
 
 
 def _version(path: Path) -> str:

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from braincl_med.foundation.arrays import Split
 
 SHARES: dict[Split, float] = {"train": 0.7, "test": 0.2, "val": 0.1}
+TAUGHT: tuple[Split, ...] = ("train", "val", "test")
+"""What a network has seen most of first."""
+
+
+def taught_first(splits: Iterable[Split]) -> Split | None:
+    """Where scans belong that were in several splits before: what trained once does not test. None for no split."""
+    return min(splits, key=TAUGHT.index, default=None)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from braincl_med.streams.tasks import ClassSpec
 
 log = logging.getLogger("braincl")
 SET = "own"
+NOTES = "scans.sqlite"
 SPLIT_SEED = 0
 """Of the draw of splits: they belong to a hospital, not to one of its experiments, whose seeds differ."""
 
@@ -173,8 +174,10 @@ def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
         return None
     cache = _cache(dataset, stream, place)
     keep = Keep(partial(fit, size=stream.size, how=stream.fit), cache.put) if cache else None
-    with Index(place.notes / f"{dataset}.sqlite" if place.notes else None) as index:
-        found = index.look_through(list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
+    own = _own_folder(dataset, place) is not None
+    notes = place.notes if own or place.common is None else place.common
+    with Index(notes / NOTES if notes else None) as index:
+        found = index.look_through(dataset, list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
     if found.refused and stream.bad_scans == "refuse":
         raise DataError(
             f"{refusals(dataset, found)}: `braincl scans check` lists them; mend or remove them, or set "

@@ -19,15 +19,18 @@ class Place:
         site: the hospital's name: in a simulation its own scans may lie in a folder of that name.
         alone: whether `folder` is this hospital's alone, and not one that simulated hospitals share.
         notes: folder for notes on its own scans (`scans.index`); None keeps none.
+        common: that of a simulation, for notes on scans that its hospitals share: all must have the same splits.
     """
 
     folder: Path | None
     site: str = ""
     alone: bool = False
     notes: Path | None = None
+    common: Path | None = None
 
     @classmethod
     def simulated(cls, config: ExperimentConfig, number: int) -> Self:
         """That of a simulated hospital."""
         site = f"site-{number}"
-        return cls(config.data_folder, site, notes=config.state_folder / site / NOTES)
+        state = config.state_folder
+        return cls(config.data_folder, site, notes=state / site / NOTES, common=state / NOTES)

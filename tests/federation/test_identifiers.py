@@ -75,7 +75,7 @@ def test_no_identifier_is_written_sent_or_said(tmp_path, data, caplog, capfd):
     for text in (*sent, *said):
         assert IDENTIFIER not in text
     written = [path for path in state.rglob("*") if path.is_file()]
-    assert any(path.name == "own.sqlite" for path in written)
+    assert any(path.name == "scans.sqlite" for path in written)
     for path in written:
         assert IDENTIFIER.encode() not in path.read_bytes(), path
         assert IDENTIFIER not in path.as_posix()

@@ -10,13 +10,14 @@ from braincl_med.scans import index as index_module
 from braincl_med.scans.index import Index
 from braincl_med.scans.listing import list_scans
 from braincl_med.scans.refusals import Kind
+from braincl_med.scans.splits import TAUGHT
 
 from .pictures import write
 
 
-def look(folder, notes=None, seed=0):
+def look(folder, notes=None, seed=0, name="own"):
     with Index(notes) as index:
-        return index.look_through(list_scans(folder), seed)
+        return index.look_through(name, list_scans(folder), seed)
 
 
 def splits(found):
@@ -73,11 +74,42 @@ def test_a_manifests_split_is_kept_and_cannot_be_changed_later(folder, tmp_path)
         )
         return look(folder, tmp_path / "notes.sqlite")
 
-    found = say(lambda name: "test" if name == names[0] else "")
-    assert splits(found)[names[0]] == "test"
+    found = say(lambda name: "train" if name == names[0] else "")
+    assert splits(found)[names[0]] == "train"
     assert Counter(splits(found).values()) == {"train": 28, "test": 8, "val": 4}
-    with pytest.raises(DataError, match="puts 1 patients or scans into another split"):
-        say(lambda name: "train" if name == names[0] else "")
+    with pytest.raises(DataError, match="moves 1 patients or scans towards test"):
+        say(lambda name: "test" if name == names[0] else "")
+    tested = next(name for name, split in splits(found).items() if split == "test")
+    found = say(lambda name: "train" if name == tested else "")
+    assert splits(found)[tested] == "train", "what tested may train"
+
+
+def test_what_trained_never_tests_whatever_becomes_of_its_name_class_patient_or_set(folder, tmp_path):
+    notes = tmp_path / "notes"
+    first = look(folder, notes)
+    by_content = {(folder / s.entry.name).read_bytes(): s.split for s in first.scans}
+
+    def leaks(found, place):
+        pairs = [(by_content[(place / s.entry.name).read_bytes()], s.split) for s in found.scans]
+        assert len(pairs) == 40
+        return [(was, now) for was, now in pairs if TAUGHT.index(now) > TAUGHT.index(was)]
+
+    for path in list(folder.rglob("*.png")):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    assert not leaks(look(folder, notes), folder)
+    assert not leaks(look(folder, notes, name="own-other"), folder)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{name},Other,{'Pp'[i % 2]}{i // 4}" for i, name in enumerate(names)]
+    (folder / "manifest.csv").write_text("path,label,patient\n" + "\n".join(rows))
+    found = look(folder, notes)
+    assert not leaks(found, folder)
+    by_patient = {}
+    for scan in found.scans:
+        by_patient.setdefault(scan.entry.patient.casefold(), set()).add(scan.split)
+    assert len(by_patient) == 10
+    assert all(len(held) == 1 for held in by_patient.values())
+    (folder / "manifest.csv").unlink()
+    assert not leaks(look(folder, notes), folder)
 
 
 def test_a_manifest_that_tears_a_patient_apart_is_refused(folder):
