@@ -174,7 +174,7 @@ class Index:
         listed = list(entries)
         known = self._known()
         refused = {id(entry): entry.refused for entry in listed if entry.refused is not None}
-        versions = {id(entry): _version(entry.path) for entry in listed if id(entry) not in refused}
+        versions = {id(entry): version_of(entry.path) for entry in listed if id(entry) not in refused}
         names = {
             id(entry): self._salted(b"name", f"{dataset}\0{entry.name}\0{entry.frame}".encode()) for entry in listed
         }
@@ -285,7 +285,7 @@ class Index:
         return [Found(entry, splits[of_scan[row.number]], of_scan[row.number], row) for row, entry in scans]
 
 
-def _version(path: Path) -> str:
+def version_of(path: Path) -> str:
     """What changes when a file does: also when it is copied over with its old date, or its permissions are mended."""
     with contextlib.suppress(OSError):
         facts = path.stat()

@@ -14,7 +14,7 @@ from braincl_med.foundation.errors import ConfigError, DataError, MissingScansEr
 from braincl_med.foundation.files import reading_error
 from braincl_med.foundation.progress import bar
 from braincl_med.scans.cache import SUFFIX, Cache
-from braincl_med.scans.index import READERS, Findings, Found, Index, Keep
+from braincl_med.scans.index import READERS, Findings, Found, Index, Keep, version_of
 from braincl_med.scans.listing import list_scans
 from braincl_med.scans.names import code_of, label_of
 from braincl_med.scans.reading import fit, read_scan, without_warnings
@@ -100,7 +100,12 @@ class OwnScans:
 
         def pixels(scan: Found) -> Images:
             kept = cache.get(scan.known.name, scan.known.version) if cache else None
-            return kept if kept is not None else read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
+            if kept is not None:
+                return kept
+            read = read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
+            if version_of(scan.entry.path) != scan.known.version:
+                raise DataError(f"a scan of '{dataset}' has changed since it was looked into: run again")
+            return read
 
         with without_warnings(), ThreadPoolExecutor(READERS) as readers:
             try:

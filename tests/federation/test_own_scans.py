@@ -188,3 +188,21 @@ def test_a_scan_is_padded_or_cropped(tmp_path):
     assert not padded[:, -3:].any()
     assert padded[:, 10:15].any()
     assert cropped[:, :3].any()
+
+
+@pytest.mark.parametrize("becomes", ["another picture", "no picture"])
+def test_a_scan_that_changes_between_look_and_reading_is_not_learned(tmp_path, monkeypatch, becomes):
+    write_scans(tmp_path / "own", ["naevus"])
+    read = own.read_scan
+
+    def late(path, *how):
+        if becomes == "no picture":
+            path.write_bytes(b"x")
+            return read(path, *how)
+        pixels = read(path, *how)
+        Image.fromarray(pixels).save(path)
+        return pixels
+
+    monkeypatch.setattr(own, "read_scan", late)
+    with pytest.raises(DataError, match="a scan of 'own' has changed since it was looked into"):
+        source_at(Place(tmp_path), hospitals=1).scans(registry_of("own/naevus"), 0, "train")
