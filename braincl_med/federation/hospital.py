@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from braincl_med.federation.received import objection_to_order
 from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, MissingScansError
 from braincl_med.foundation.seeding import seed_everything, seed_for
@@ -48,6 +49,8 @@ class Hospital:
         """Carry out one step; whatever goes wrong becomes one sentence without path or traceback."""
         try:
             phase = self.permitted(order)
+            if reason := objection_to_order(order, phase, self.method, self.config.cortex):
+                raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
             seed_everything(self.seed(order))
             return publish(self, phase, order, phase.run(self, order))
         except BrainclError as error:

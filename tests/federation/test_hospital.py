@@ -145,7 +145,7 @@ def test_orders_outside_the_hospitals_own_schedule_and_experiment_are_refused(tm
 
 def test_what_diverged_or_was_not_asked_for_does_not_leave_a_hospital(tmp_path, monkeypatch):
     config = tiny(tmp_path, method="finetune", sleep_learning_rate=1e30)
-    diverged = evaluated_network(config)
+    diverged = Cortex(3, config.cortex).weights()
     report = local_hospitals(config)[0].answer(order(config, "train", weights=diverged))
     assert "holds numbers that are not finite; if training diverged, lower its learning rate" in report.failure
     assert not report.weights
@@ -154,10 +154,6 @@ def test_what_diverged_or_was_not_asked_for_does_not_leave_a_hospital(tmp_path, 
         "braincl_med.methods.braincl.check", lambda folder: (_ for _ in ()).throw(VaultError("a file is missing"))
     )
     assert hospital.answer(order(hospital.config, "encode")).failure == "a file is missing"
-
-
-def evaluated_network(config):
-    return Cortex(9, config.cortex).weights()
 
 
 def test_a_hospital_without_scans_of_a_task_takes_part_with_weight_zero(tmp_path):
