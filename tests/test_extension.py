@@ -18,6 +18,7 @@ from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.settings.loading import load_experiment
 from braincl_med.settings.methods import FACTS, MethodFacts
+from braincl_med.streams.held import Held
 from braincl_med.streams.sources import SOURCES
 
 
@@ -43,16 +44,14 @@ class Stripes:
     def require(self, classes, split, stream, place):
         pass
 
-    def labels(self, dataset, split, stream, place):
-        return np.arange(40) % 2
-
-    def images(self, dataset, split, rows, stream, place):
+    def held(self, dataset, split, stream, place):
         waves = 127 + 120 * np.sin(
             np.arange(stream.size) * np.random.default_rng(len(split)).uniform(0.8, 1.2, (40, 1))
         )
         lying = np.broadcast_to(waves[:, :, None], (40, stream.size, stream.size))
         scans = np.where((np.arange(40) % 2 == 0)[:, None, None], lying, lying.swapaxes(1, 2))
-        return np.repeat(scans[..., None], 3, axis=-1)[rows].astype(np.uint8)
+        images = np.repeat(scans[..., None], 3, axis=-1).astype(np.uint8)
+        return Held(np.arange(40) % 2, lambda rows: images[rows])
 
     def described(self, datasets, stream):
         return "STRIPES"

@@ -76,7 +76,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
                 "(`braincl tasks add` adds a diagnosis, `--fresh` starts afresh)"
             )
     added = Registry(tasks=checkpoint.registry.tasks[checkpoint.task :])
-    require_scans(added.classes, ("train", stream.evaluate), stream, data)
+    require_scans(added.classes, ("train", stream.evaluate), stream, data, config.federation.hospitals)
     followed = log_path(state, config.name)
     flower_log = followed.with_suffix(".flower.log")
     try:

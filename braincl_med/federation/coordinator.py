@@ -23,6 +23,7 @@ from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.cortex.start import load_start, started
 from braincl_med.evaluation.operating import Known, OperatingPoint, join
 from braincl_med.federation.aggregate import average, join_of, with_momentum
+from braincl_med.federation.begun import encoded_at
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
 from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
@@ -73,7 +74,8 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         registry = build_registry(config.stream, config.seed)
         return Checkpoint(experiment=config.name, settings=config.as_result_settings(), registry=registry)
     changes = differences(found.settings, config)
-    if fixed := [str(change) for change in changes if found.interrupted or not change.between_tasks]:
+    begun = found.interrupted or encoded_at(config.state_folder, config.name, found.task)
+    if fixed := [str(change) for change in changes if begun or not change.between_tasks]:
         raise ConfigError(
             f"experiment '{config.name}' was begun with other settings: {'; '.join(fixed)}; "
             f"use the former ones, another name, or start afresh (what may change at any time: {', '.join(FREE)}; "
@@ -181,6 +183,12 @@ class Coordinator:
         order = Order(self.config.name, checkpoint.task, phase.name, number, checkpoint.registry, sent)
         begun = time.perf_counter()
         outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
+        if first and not any(report.examples for report in outcome.usable):
+            # Nothing is kept of it, so that the task can be removed, or its scans be added.
+            raise FederationError(
+                f"{order}: no hospital has a training scan of it: add some and run again, or take the task back "
+                f"(`braincl tasks remove {self.config.name} {checkpoint.registry.tasks[checkpoint.task].name}`)"
+            )
         if phase.answer.summed:
             shared = self._joined(order, phase, outcome.usable, shared, velocity if number else {})
         self._record(order, phase, outcome, checkpoint, time.perf_counter() - begun, store)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from braincl_med.federation.begun import encoded_at
 from braincl_med.federation.checkpoint import NAME, Checkpoint, folder_of, load_checkpoint, save_checkpoint
 from braincl_med.foundation.errors import ConfigError, DataError
 from braincl_med.foundation.files import locked
@@ -15,7 +16,6 @@ from braincl_med.settings.config import ExplicitTask, StreamConfig
 from braincl_med.streams.availability import require_scans
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.tasks import Registry, TaskSpec
-from braincl_med.vault.vault import Vault
 
 
 def existing(state: Path, experiment: str) -> Checkpoint:
@@ -68,7 +68,8 @@ def add_task(
             raise ConfigError(f"'{held_out[0]}' is held out as unknown scans (stream-unknown) in '{experiment}'")
         if look:
             try:
-                require_scans(specs, ("train", stream.evaluate), stream, data)
+                hospitals = checkpoint.settings["federation"]["hospitals"]
+                require_scans(specs, ("train", stream.evaluate), stream, data, hospitals)
             except DataError as error:
                 raise DataError(f"{error}; --unchecked adds a task whose scans only the hospitals hold") from error
         save_checkpoint(folder_of(state, experiment), checkpoint.model_copy(update={"registry": registry}))
@@ -96,7 +97,7 @@ def remove_task(state: Path, experiment: str, name: str) -> Registry:
             )
         if number == checkpoint.task and checkpoint.interrupted:
             raise ConfigError(f"task '{name}' is begun: finish it with `braincl run … --resume`")
-        if encoded := _encoded_at(state, experiment, number):
+        if encoded := encoded_at(state, experiment, number):
             raise ConfigError(
                 f"'{encoded[0]}' has encoded task '{name}' already: finish it with `braincl run … --resume`, or take "
                 "it out of the vault first (`braincl vault erase`)"
@@ -119,12 +120,6 @@ def _held(state: Path, experiment: str) -> Iterator[Checkpoint]:
     existing(state, experiment)  # the lock's folder is made if it is missing, and must not be for a wrong name
     with locked(folder_of(state, experiment), f"experiment '{experiment}'"):
         yield existing(state, experiment)
-
-
-def _encoded_at(state: Path, experiment: str, task: int) -> list[str]:
-    """The simulated hospitals whose vaults hold a memory of `task`; those elsewhere cannot be looked at."""
-    vaults = sorted(state.glob(f"site-*/{experiment}"))
-    return [vault.parent.name for vault in vaults if Vault(vault).entry(task) is not None]
 
 
 def _check_name(name: str) -> None:

@@ -155,8 +155,8 @@ def require_own(order: Order, config: ExperimentConfig) -> None:
     """
     own = build_registry(config.stream, config.seed).tasks
 
-    def said(tasks: Sequence[TaskSpec]) -> list[tuple[str, list[str]]]:
-        return [(task.name, [spec.key for spec in task.classes]) for task in tasks]
+    def said(tasks: Sequence[TaskSpec]) -> list[tuple[str, list[tuple[int | str, ...]]]]:
+        return [(task.name, [(spec.dataset, *spec.labels) for spec in task.classes]) for task in tasks]
 
     if said(order.registry.tasks[: len(own)]) != said(own):
         raise FederationError(

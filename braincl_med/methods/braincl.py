@@ -113,6 +113,8 @@ def memory_key(site: Site, registry: Registry, task: int) -> str:
     # Said only where it is not the rule, so that memories of simulated hospitals keep their key.
     if site.name != f"site-{site.share}":
         decided_by["partition"] = site.share
+    if stream.fit != "pad":
+        decided_by["fit"] = stream.fit
     if stream.allow_unofficial:
         decided_by["unofficial"] = True
     return sha256_of(canonical_json(decided_by))

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from braincl_med.foundation.arrays import Images, Split
-from braincl_med.foundation.errors import DataError
+from braincl_med.foundation.errors import DataError, LockedError, VaultError
 from braincl_med.foundation.files import make_folder, storage_error
 from braincl_med.foundation.progress import Progress
 from braincl_med.scans.listing import Entry
+from braincl_med.scans.names import patient_of
 from braincl_med.scans.reading import read_file, without_warnings
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 from braincl_med.scans.splits import Group, draw_splits, taught_first
@@ -120,29 +121,53 @@ class Index:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self._name = path.name if path is not None else "notes"
         try:
             if path is not None:
                 make_folder(path.parent)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(path or ":memory:", timeout=60)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise DataError(
-                    f"'{path and path.name}' has version {version}, this program reads {VERSION}: update it"
-                )
-            if version < VERSION:
-                with self._db:
-                    self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-            self._db.execute(
-                "INSERT OR IGNORE INTO note VALUES ('salt', ?)", (secrets.token_bytes(32),)
-            ).connection.commit()
-            self._salt: bytes = self._db.execute("SELECT value FROM note WHERE name = 'salt'").fetchone()[0]
         except OSError as error:
             raise storage_error(path or Path("notes"), 0, error) from error
-        except sqlite3.DatabaseError as error:
+        with self._complaining():
+            self._db = sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
+        with self._writing():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise DataError(f"'{self._name}' has version {version}, this program reads {VERSION}: update it")
+            if version < VERSION:
+                for statement in (*SCHEMA.split(";"), f"PRAGMA user_version = {VERSION}"):
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO note VALUES ('salt', ?)", (secrets.token_bytes(32),))
+            self._salt: bytes = self._db.execute("SELECT value FROM note WHERE name = 'salt'").fetchone()[0]
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One change after the other, also of several processes: what is read inside is what the change builds on."""
+        with self._complaining():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            kind = error.sqlite_errorname
+            if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise LockedError(f"'{self._name}' is being written by another look: wait until it is done") from None
+            if kind.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
+                raise VaultError(
+                    f"'{self._name}' cannot be written ({kind.removeprefix('SQLITE_').lower()}): free some space, or "
+                    "give this user the right to write it; what is known of the scans is as it was"
+                ) from None
             raise DataError(
-                f"'{path and path.name}' cannot be used or is damaged ({type(error).__name__}): it holds the splits "
-                "of this hospital's scans; put back a copy of it, or delete it to have them drawn anew"
+                f"'{self._name}' is damaged or no file of this program: it holds the splits of this hospital's "
+                "scans; put back a copy of it. Deleted, it is drawn anew, and what was learned may come to test"
             ) from None
 
     def __enter__(self) -> "Index":
@@ -176,7 +201,7 @@ class Index:
         refused = {id(entry): entry.refused for entry in listed if entry.refused is not None}
         versions = {id(entry): version_of(entry.path) for entry in listed if id(entry) not in refused}
         names = {
-            id(entry): self._salted(b"name", f"{dataset}\0{entry.name}\0{entry.frame}".encode()) for entry in listed
+            id(entry): self._salted(b"name", _bytes(f"{dataset}\0{entry.name}\0{entry.frame}")) for entry in listed
         }
         twice = [e for e in _again(listed, lambda entry: names[id(entry)]) if id(e) not in refused]
         refused |= {id(e): ScanRefusedError(Kind.DUPLICATE, "it is listed twice") for e in twice}
@@ -209,23 +234,25 @@ class Index:
         scans = [(row, entry) for row, entry in held if not row.kind]
         copies = _copies(scans)
         refused |= copies
-        found = self._with_splits([(row, e) for row, e in scans if id(e) not in copies], seed)
+        with self._writing():
+            found = self._with_splits(dataset, [(row, e) for row, e in scans if id(e) not in copies], seed)
         return Findings(found, [Refused(e, refused[id(e)]) for e in listed if id(e) in refused])
 
     def _known(self) -> dict[bytes, Known]:
-        rows = self._db.execute("SELECT * FROM scan")
+        with self._complaining():
+            rows = self._db.execute("SELECT * FROM scan").fetchall()
         return {row.name: row for row in map(Known._make, rows)}
 
     def _row(self, name: bytes, version: str, told: _Look | ScanRefusedError) -> tuple[object, ...]:
         if isinstance(told, ScanRefusedError):
             return (name, version, told.kind.value, told.reason, b"", b"", "", 0, 0)
         content = self._salted(b"content", told.digest)
-        patient = self._salted(b"patient", told.patient.casefold().encode()) if told.patient else content
+        patient = self._salted(b"patient", patient_of(told.patient).encode()) if told.patient else content
         return (name, version, "", "", content, patient, told.format, told.width, told.height)
 
     def _keep(self, rows: Iterator[tuple[object, ...]]) -> None:
         """Rows of files just looked into; one that was known keeps its number."""
-        with self._db:
+        with self._writing():
             self._db.executemany(
                 "INSERT INTO scan (name, version, kind, reason, content, patient, format, width, height) "
                 "VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET version=excluded.version, "
@@ -237,13 +264,16 @@ class Index:
     def _salted(self, purpose: bytes, text: bytes) -> bytes:
         return hashlib.blake2b(text, key=self._salt, person=purpose, digest_size=16).digest()
 
-    def _with_splits(self, scans: Sequence[tuple[Known, Entry]], seed: int) -> list[Found]:
+    def _with_splits(self, dataset: str, scans: Sequence[tuple[Known, Entry]], seed: int) -> list[Found]:
         """Every scan with its split: what it or its patient had before, what the manifest says, what is drawn now."""
         stored: dict[bytes, Split] = dict(self._db.execute("SELECT identity, split FROM split"))
         patients: dict[bytes, list[tuple[Known, Entry]]] = {}
         for row, entry in scans:
-            own = entry.patient.casefold()
+            own = patient_of(entry.patient)
             patient = self._salted(b"patient", own.encode()) if own else row.patient
+            if not own and patient == row.content and entry.frame is not None:
+                # Pictures of one file are of one examination.
+                patient = self._salted(b"file", _bytes(f"{dataset}\0{entry.name}"))
             patients.setdefault(patient, []).append((row, entry))
         splits: dict[bytes, Split] = {}
         held: dict[str, Counter[Split]] = defaultdict(Counter)
@@ -276,13 +306,17 @@ class Index:
             for patient, theirs in patients.items()
             for known in (patient, *(r.content for r, _ in theirs))
         }
-        with self._db:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO split VALUES (?,?)",
-                [(known, split) for known, split in settled.items() if stored.get(known) != split],
-            )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO split VALUES (?,?)",
+            [(known, split) for known, split in settled.items() if stored.get(known) != split],
+        )
         of_scan = {row.number: patient for patient, theirs in patients.items() for row, _ in theirs}
         return [Found(entry, splits[of_scan[row.number]], of_scan[row.number], row) for row, entry in scans]
+
+
+def _bytes(name: str) -> bytes:
+    """A file's name as the disk has it, which may be no text."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def version_of(path: Path) -> str:

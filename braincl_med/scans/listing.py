@@ -15,7 +15,7 @@ from pathlib import Path
 
 from braincl_med.foundation.arrays import Split
 from braincl_med.scans.manifest import MANIFEST, rows_of
-from braincl_med.scans.names import label_of
+from braincl_med.scans.names import code_of, label_of
 from braincl_med.scans.refusals import Kind, ScanRefusedError
 
 NO_SCANS = ("thumbs.db", "desktop.ini", "dicomdir")
@@ -55,25 +55,28 @@ def list_scans(folder: Path) -> Iterator[Entry]:
         inside = folder.resolve()
         for row in rows_of(folder / MANIFEST):
             path = folder / row.path
-            refused = _labelled(row.label) or _placed(path, inside)
-            yield Entry(row.path, path, label_of(row.label) or "", row.patient, row.split, row.frame, refused)
+            refused = _placed(path, inside) or _labelled(row.label)
+            yield Entry(row.path, path, _label(row.label), row.patient, row.split, row.frame, refused)
         return
     inside = folder.resolve()
     for name, path in _files(folder):
         above, slash, _ = name.partition("/")
         label = above if slash else ""
-        yield Entry(name, path, label_of(label) or "", refused=_labelled(label) or _placed(path, inside))
+        yield Entry(name, path, _label(label), refused=_placed(path, inside) or _labelled(label))
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Files below `folder` in one order on every machine; links to folders count as files, nobody follows them."""
-    for place, folders, files in os.walk(folder):
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
         below = Path(place).relative_to(folder).as_posix()
         for name in sorted([*files, *links]):
             if not name.startswith(".") and name.lower() not in NO_SCANS:
                 yield name if below == "." else f"{below}/{name}", Path(place, name)
+    for path in (Path(os.fsdecode(error.filename)) for error in closed if error.filename is not None):
+        yield path.relative_to(folder).as_posix(), path
 
 
 @lru_cache(maxsize=1)
@@ -82,10 +85,15 @@ def _resolved(folder: Path) -> Path:
     return folder.resolve(strict=True)
 
 
+def _label(text: str) -> str:
+    """A class's name or code in its one spelling, empty where the text is neither."""
+    return label_of(text) or code_of(text) or ""
+
+
 def _labelled(label: str) -> ScanRefusedError | None:
     if not label.strip():
         return ScanRefusedError(Kind.LABEL_MISSING, "nothing says its class: put it into a folder named after it")
-    if label_of(label) is None:
+    if not _label(label):
         return ScanRefusedError(
             Kind.LABEL_UNKNOWN,
             "its label cannot name a class: use up to 63 letters, digits, spaces and . + - ( ) '",
@@ -105,6 +113,8 @@ def _placed(path: Path, inside: Path) -> ScanRefusedError | None:
         return ScanRefusedError(Kind.MISSING, "there is no such file, or this user may not see it")
     if not lies.is_relative_to(inside):
         return ScanRefusedError(Kind.OUTSIDE, "it lies outside the set's folder: copy it there")
+    if stat.S_ISDIR(kind) and not os.access(path, os.R_OK | os.X_OK):
+        return ScanRefusedError(Kind.MISSING, "a folder that this user may not look into")
     if not stat.S_ISREG(kind):
         return ScanRefusedError(Kind.NOT_A_PICTURE, "it is no file (links to folders are not followed)")
     return None

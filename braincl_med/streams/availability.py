@@ -32,7 +32,7 @@ def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, st
         # An unofficial file may lack the split that is evaluated.
         require_scans(registry.classes, (stream.evaluate,), stream, folder)
         for dataset in stream.unknown:
-            source_of(dataset).labels(dataset, stream.evaluate, stream, Place(folder))
+            source_of(dataset).held(dataset, stream.evaluate, stream, Place(folder))
     except MissingScansError as error:
         if stream.fallback != "phantom":
             raise
@@ -45,7 +45,11 @@ def resolve(stream: StreamConfig, folder: Path | None) -> tuple[StreamConfig, st
 
 
 def require_scans(
-    classes: Sequence[ClassSpec], splits: Sequence[Split], stream: StreamConfig, folder: Path | None
+    classes: Sequence[ClassSpec],
+    splits: Sequence[Split],
+    stream: StreamConfig,
+    folder: Path | None,
+    hospitals: int | None = None,
 ) -> None:
     """Look for the scans of `classes` on this machine, and fetch those that are missing if `stream` allows it.
 
@@ -55,7 +59,7 @@ def require_scans(
     for dataset in dict.fromkeys(spec.dataset for spec in classes):
         for split in splits:
             asked = [spec for spec in classes if spec.dataset == dataset]
-            source_of(dataset).require(asked, split, stream, Place(folder))
+            source_of(dataset).require(asked, split, stream, Place(folder, hospitals=hospitals))
 
 
 def phantom_for(stream: StreamConfig, task_count: int) -> StreamConfig:

@@ -31,7 +31,7 @@ def kept_counts(
     cap = stream.train_per_class if split == "train" else stream.test_per_class
     held = {spec.dataset: np.zeros(0, np.int64) for spec in registry.classes}
     for dataset in held:
-        labels = source_of(dataset).labels(dataset, split, stream, Place(folder))
+        labels = source_of(dataset).held(dataset, split, stream, Place(folder)).labels
         held[dataset] = np.bincount(labels, minlength=256)
     return {spec.key: min(cap, int(held[spec.dataset][int(spec.label)])) for spec in registry.classes}
 

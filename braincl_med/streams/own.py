@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from braincl_med.foundation.arrays import Images, Positions, Split
 from braincl_med.foundation.errors import ConfigError, DataError, MissingScansError
@@ -20,11 +19,11 @@ from braincl_med.scans.names import code_of, label_of
 from braincl_med.scans.reading import fit, read_scan, without_warnings
 from braincl_med.scans.refusals import ScanRefusedError
 from braincl_med.settings.config import StreamConfig
+from braincl_med.streams.held import Held
 from braincl_med.streams.place import Place
-from braincl_med.streams.tasks import ClassSpec
+from braincl_med.streams.tasks import OWN, ClassSpec, is_own
 
 log = logging.getLogger("braincl")
-SET = "own"
 NOTES = "scans.sqlite"
 SPLIT_SEED = 0
 """Of the draw of splits: they belong to a hospital, not to one of its experiments, whose seeds differ."""
@@ -43,11 +42,11 @@ class OwnScans:
 
     def holds(self, dataset: str) -> bool:
         """`own`, and all names that begin with `own-`."""
-        return dataset == SET or dataset.startswith(f"{SET}-")
+        return is_own(dataset)
 
     def title(self, dataset: str) -> str:
         """`skin` of `own-skin`."""
-        return dataset.removeprefix(f"{SET}-")
+        return dataset.removeprefix(f"{OWN}-")
 
     def class_names(self, dataset: str) -> tuple[str, ...]:
         """Only hospitals know.
@@ -68,6 +67,11 @@ class OwnScans:
         """Look at the names of files and folders of all hospitals of a simulation, not yet into the files."""
         dataset = classes[0].dataset
         folders = list(_simulated_folders(dataset, place))
+        if strange := _of_nobody(dataset, place):
+            raise DataError(
+                f"'{strange}/{dataset}' belongs to no hospital: those of this simulation are site-0 to "
+                f"site-{(place.hospitals or 1) - 1}"
+            )
         if not folders:
             raise MissingScansError(
                 f"no hospital's folder '{dataset}' is there: put scans into {dataset}/CLASS/ below the data folder "
@@ -79,43 +83,31 @@ class OwnScans:
                 have = ", ".join(sorted(labels - {""})[:10]) or "none"
                 raise DataError(f"no hospital has scans of '{spec.key}'; the classes of '{dataset}' are: {have}")
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> npt.NDArray[np.str_]:
-        """The labels (n,) that folders or manifest give, after a look into every file that is new."""
-        found = _found(dataset, stream, place)
-        if found and found.refused and split == "train":
-            log.warning("%s, and are left out", refusals(dataset, found))
-        labels = [scan.entry.label for scan in found.scans if scan.split == split] if found else []
-        return np.array(labels, np.str_)
-
-    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
-        """Read from the files, several at a time.
+    def held(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Held:
+        """What one look through the folder finds; every file that is new is opened.
 
         Raises:
-            DataError: a file has changed since it was looked into.
+            DataError: some files are no scans to learn from, and the configuration does not say to leave them out.
         """
-        found = _found(dataset, stream, place) if len(rows) else None
-        images = np.empty((len(rows), stream.size, stream.size, 3), np.uint8)
-        scans = [scan for scan in found.scans if scan.split == split] if found else []
-        cache = _cache(dataset, stream, place)
+        cache = _cache(dataset, stream, place) if split == "train" else None
+        try:
+            found = _found(dataset, stream, place, cache)
+        except BaseException:
+            _forget_pixels(dataset, place)
+            raise
+        if split != "train":
+            _forget_pixels(dataset, place)
+        if found.refused and split == "train":
+            log.warning("%s, and are left out", refusals(dataset, found))
+        scans = [scan for scan in found.scans if scan.split == split]
 
-        def pixels(scan: Found) -> Images:
-            kept = cache.get(scan.known.name, scan.known.version) if cache else None
-            if kept is not None:
-                return kept
-            read = read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
-            if version_of(scan.entry.path) != scan.known.version:
-                raise DataError(f"a scan of '{dataset}' has changed since it was looked into: run again")
-            return read
-
-        with without_warnings(), ThreadPoolExecutor(READERS) as readers:
+        def images(rows: Positions) -> Images:
             try:
-                for row, image in enumerate(readers.map(pixels, [scans[row] for row in rows])):
-                    images[row] = image
-            except ScanRefusedError as error:
-                raise DataError(f"a scan of '{dataset}' has changed since it was looked into: {error}") from None
-        if cache and split == "train":
-            cache.delete()
-        return images
+                return _read(dataset, [scans[row] for row in rows], stream, cache)
+            finally:
+                _forget_pixels(dataset, place)
+
+        return Held(np.array([scan.entry.label for scan in scans], np.str_), images)
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """Without a word on what only hospitals know."""
@@ -137,8 +129,10 @@ def spec_of(dataset: str, text: str) -> ClassSpec:
         )
     if at and code_of(code) is None:
         raise ConfigError(f"'{code[:70]}' is no code: write icd-10:C43.9 or snomed-ct:372244006")
-    title = dataset.removeprefix(f"{SET}-")
-    return ClassSpec(dataset=dataset, label=label, name=f"{title}: {name.strip()}", code=code_of(code) or "")
+    title = dataset.removeprefix(f"{OWN}-")
+    return ClassSpec(
+        dataset=dataset, label=label, name=f"{title}: {' '.join(name.split())[:100]}", code=code_of(code) or ""
+    )
 
 
 def _own_folder(dataset: str, place: Place) -> Path | None:
@@ -157,6 +151,14 @@ def _sites(dataset: str, folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob(f"site-*/{dataset}")) if path.is_dir())
 
 
+def _of_nobody(dataset: str, place: Place) -> str | None:
+    """A hospital's folder in a simulation that has no such hospital."""
+    if place.folder is None or place.hospitals is None:
+        return None
+    named = {f"site-{number}" for number in range(place.hospitals)}
+    return next((path.parent.name for path in _sites(dataset, place.folder) if path.parent.name not in named), None)
+
+
 def _simulated_folders(dataset: str, place: Place) -> Iterator[Path]:
     """The folders of a set at all hospitals of a simulation; the shared one counts only where none has its own."""
     if place.folder is not None:
@@ -165,22 +167,15 @@ def _simulated_folders(dataset: str, place: Place) -> Iterator[Path]:
         yield from held or ([shared] if shared.is_dir() else [])
 
 
-def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
-    """The set as this hospital has it, None where it has no such folder.
-
-    Raises:
-        DataError: some files are no scans to learn from, and the configuration does not say to leave them out.
-    """
-    if place.folder is None:
-        return None
-    folder = _own_folder(dataset, place) or place.folder / dataset
-    if not folder.is_dir():
+def _found(dataset: str, stream: StreamConfig, place: Place, cache: Cache | None) -> Findings:
+    """The set as this hospital has it, empty where it has no such folder."""
+    own = _own_folder(dataset, place)
+    folder = own or (place.folder / dataset if place.folder is not None else None)
+    if folder is None or not folder.is_dir():
         log.info("this hospital has no folder '%s', hence no scans of it", dataset)
-        return None
-    cache = _cache(dataset, stream, place)
+        return Findings((), ())
     keep = Keep(partial(fit, size=stream.size, how=stream.fit), cache.put) if cache else None
-    own = _own_folder(dataset, place) is not None
-    notes = place.notes if own or place.common is None else place.common
+    notes = place.notes if own is not None or place.common is None else place.common
     with Index(notes / NOTES if notes else None) as index:
         found = index.look_through(dataset, list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
     if found.refused and stream.bad_scans == "refuse":
@@ -191,10 +186,43 @@ def _found(dataset: str, stream: StreamConfig, place: Place) -> Findings | None:
     return found
 
 
+def _read(dataset: str, scans: Sequence[Found], stream: StreamConfig, cache: Cache | None) -> Images:
+    """The pixels of scans, several at a time.
+
+    Raises:
+        DataError: a file has changed since it was looked into.
+    """
+    images = np.empty((len(scans), stream.size, stream.size, 3), np.uint8)
+
+    def pixels(scan: Found) -> Images:
+        kept = cache.get(scan.known.name, scan.known.version) if cache else None
+        if kept is not None:
+            return kept
+        read = read_scan(scan.entry.path, stream.size, stream.fit, scan.entry.frame)
+        if version_of(scan.entry.path) != scan.known.version:
+            raise DataError(f"a scan of '{dataset}' has changed since it was looked into: run again")
+        return read
+
+    with without_warnings(), ThreadPoolExecutor(READERS) as readers:
+        try:
+            for row, image in enumerate(readers.map(pixels, scans)):
+                images[row] = image
+        except ScanRefusedError as error:
+            raise DataError(f"a scan of '{dataset}' has changed since it was looked into: {error}") from None
+    return images
+
+
 def _cache(dataset: str, stream: StreamConfig, place: Place) -> Cache | None:
     if not stream.cache or place.notes is None:
         return None
     return Cache(place.notes / f"{dataset}-{stream.size}-{stream.fit}{SUFFIX}", stream.size)
+
+
+def _forget_pixels(dataset: str, place: Place) -> None:
+    """Take what caches hold of a set off the disk, of this size or another, of this run or one that was killed."""
+    if place.notes is not None and place.notes.is_dir():
+        for path in place.notes.glob(f"{dataset}-[0-9]*{SUFFIX}"):
+            Cache(path, 0).delete()
 
 
 def sets_in(folder: Path) -> list[Path]:

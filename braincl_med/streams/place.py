@@ -19,6 +19,7 @@ class Place:
         site: the hospital's name: in a simulation its own scans may lie in a folder of that name.
         alone: whether `folder` is this hospital's alone, and not one that simulated hospitals share.
         notes: folder for notes on its own scans (`scans.index`); None keeps none.
+        hospitals: how many a simulation has, where that is known.
         common: that of a simulation, for notes on scans that its hospitals share: all must have the same splits.
     """
 
@@ -26,6 +27,7 @@ class Place:
     site: str = ""
     alone: bool = False
     notes: Path | None = None
+    hospitals: int | None = None
     common: Path | None = None
 
     @classmethod
@@ -33,4 +35,5 @@ class Place:
         """That of a simulated hospital."""
         site = f"site-{number}"
         state = config.state_folder
-        return cls(config.data_folder, site, notes=state / site / NOTES, common=state / NOTES)
+        hospitals = config.federation.hospitals
+        return cls(config.data_folder, site, False, state / site / NOTES, hospitals, state / NOTES)

@@ -10,6 +10,7 @@ from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams.catalogue import classes_of
+from braincl_med.streams.held import Held
 from braincl_med.streams.place import Place
 from braincl_med.streams.shares import capped, share_of
 from braincl_med.streams.sources import source_of
@@ -40,13 +41,13 @@ class ScanSource:
         Validation and test scans are for evaluation only.
 
         Raises:
-            DataError: as `Source.labels`; or no hospital can have a training scan of a class.
+            DataError: as `Source.held`; or no hospital can have a training scan of a class.
         """
         numbered = dict(zip(registry.numbers(task), registry.tasks[task].classes, strict=True))
         names = tuple(dict.fromkeys(spec.dataset for spec in numbered.values()))
-        held = [self._numbers(name, split, numbered) for name in names]
-        starts = np.cumsum([0, *map(len, held)])
-        labels = np.concatenate(held)
+        held = [source_of(name).held(name, split, self.stream, self.place) for name in names]
+        starts = np.cumsum([0, *(len(one.labels) for one in held)])
+        labels = np.concatenate([_numbers(name, one, numbered) for name, one in zip(names, held, strict=True)])
         everywhere = {name for name in names if source_of(name).shared(name, self.place)}
         common = {number: spec for number, spec in numbered.items() if spec.dataset in everywhere}
         without = [spec.key for number, spec in common.items() if not (labels == number).any()]
@@ -59,10 +60,9 @@ class ScanSource:
         mine_alone = capped(labels, own, cap, seed_for(self.seed, "share", split))
         index = np.sort(np.concatenate([self._share(labels, common, split, cap), mine_alone]))
         parts = []
-        for name, start, stop in zip(names, starts[:-1], starts[1:], strict=True):
+        for one, start, stop in zip(held, starts[:-1], starts[1:], strict=True):
             mine = index[(index >= start) & (index < stop)]
-            images = source_of(name).images(name, split, mine - start, self.stream, self.place)
-            parts.append(Scans(images, labels[mine]))
+            parts.append(Scans(one.images(mine - start), labels[mine]))
         together = Scans.join(parts)
         keys = sorted(spec.key for spec in numbered.values())
         generator = np.random.default_rng(seed_for(self.seed, "scan-order", split, *keys, self.hospital))
@@ -73,25 +73,17 @@ class ScanSource:
         the split that is evaluated.
 
         Raises:
-            DataError: as `Source.labels`; MissingScansError if there is no file.
+            DataError: as `Source.held`; MissingScansError if there is no file.
         """
         split = self.stream.evaluate
-        labels = source_of(dataset).labels(dataset, split, self.stream, self.place)
+        held = source_of(dataset).held(dataset, split, self.stream, self.place)
+        labels = held.labels
         classes = dict(enumerate(classes_of(dataset)))
         first = np.concatenate([np.flatnonzero(labels == c)[: self.stream.test_per_class] for c in classes])
         masked = np.full_like(labels, -1)
         masked[first] = labels[first]
         mine = self._share(masked, classes, split, self.stream.test_per_class)
-        return source_of(dataset).images(dataset, split, mine, self.stream, self.place)
-
-    def _numbers(self, dataset: str, split: Split, numbered: dict[int, ClassSpec]) -> Positions:
-        """The class number of every scan of a set's split; -1 for classes of other tasks."""
-        labels = source_of(dataset).labels(dataset, split, self.stream, self.place)
-        numbers = np.full(len(labels), -1, np.int64)
-        for number, spec in numbered.items():
-            if spec.dataset == dataset:
-                numbers[np.isin(labels, spec.labels)] = number
-        return numbers
+        return held.images(mine)
 
     def _share(
         self, labels: Positions, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]
@@ -107,6 +99,15 @@ class ScanSource:
             hospital=self.hospital,
             seed=seed_for(self.seed, "share", split),
         )
+
+
+def _numbers(dataset: str, held: Held, numbered: dict[int, ClassSpec]) -> Positions:
+    """The class number of every scan of a set; -1 for classes of other tasks."""
+    numbers = np.full(len(held.labels), -1, np.int64)
+    for number, spec in numbered.items():
+        if spec.dataset == dataset:
+            numbers[np.isin(held.labels, spec.labels)] = number
+    return numbers
 
 
 def tail(registry: Registry, stream: StreamConfig, seed: int) -> dict[int, int]:

@@ -1,13 +1,12 @@
 """Where data sets come from: one `Source` a kind, and the list in which a data set's source is looked up."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
-from braincl_med.foundation.arrays import Images, Labels, Positions, Split
+from braincl_med.foundation.arrays import Split
 from braincl_med.settings.config import StreamConfig
 from braincl_med.streams import medmnist, phantom
+from braincl_med.streams.held import Held
 from braincl_med.streams.own import OwnScans
 from braincl_med.streams.place import Place
 from braincl_med.streams.tasks import ClassSpec
@@ -46,11 +45,11 @@ class Source(Protocol):
         """See that hospitals whose scans lie on this machine have some of a split of these classes of one set.
 
         Raises:
-            DataError: as `labels`.
+            DataError: as `held`.
         """
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> npt.NDArray[Any]:
-        """The labels (n,) of a split, numbers or texts as `ClassSpec.label`.
+    def held(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Held:
+        """A split as it is now.
 
         Args:
             dataset: of this kind.
@@ -61,9 +60,6 @@ class Source(Protocol):
         Raises:
             DataError: the scans cannot be used; MissingScansError if they are not there.
         """
-
-    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
-        """The scans at `rows` of a split, in that order."""
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """These data sets in words, for logs, results and the dashboard."""
@@ -94,16 +90,14 @@ class MedMnist:
 
     def require(self, classes: Sequence[ClassSpec], split: Split, stream: StreamConfig, place: Place) -> None:
         """By their labels."""
-        self.labels(classes[0].dataset, split, stream, place)
+        self.held(classes[0].dataset, split, stream, place)
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Labels:
+    def held(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Held:
         """Read from the file, which is fetched first if that is needed and allowed."""
-        medmnist.ensure(dataset, stream.size, place.folder, stream.download, stream.allow_unofficial)
-        return medmnist.labels(dataset, split, stream.size, place.folder, stream.allow_unofficial)
-
-    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
-        """Read from the file."""
-        return medmnist.load(dataset, split, stream.size, place.folder, stream.allow_unofficial, rows)[0]
+        size, folder, unofficial = stream.size, place.folder, stream.allow_unofficial
+        medmnist.ensure(dataset, size, folder, stream.download, unofficial)
+        labels = medmnist.labels(dataset, split, size, folder, unofficial)
+        return Held(labels, lambda rows: medmnist.load(dataset, split, size, folder, unofficial, rows)[0])
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """With a word on whether the files are sure to be official."""
@@ -137,13 +131,10 @@ class Phantom:
     def require(self, classes: Sequence[ClassSpec], split: Split, stream: StreamConfig, place: Place) -> None:
         """Nothing is missing ever."""
 
-    def labels(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Labels:
-        """Class by class."""
-        return phantom.labels(dataset, split)
-
-    def images(self, dataset: str, split: Split, rows: Positions, stream: StreamConfig, place: Place) -> Images:
-        """Drawn for the asking."""
-        return phantom.load(dataset, split, stream.size, rows)[0]
+    def held(self, dataset: str, split: Split, stream: StreamConfig, place: Place) -> Held:
+        """Class by class, drawn for the asking."""
+        labels = phantom.labels(dataset, split)
+        return Held(labels, lambda rows: phantom.load(dataset, split, stream.size, rows)[0])
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """Loudly."""

@@ -1,16 +1,36 @@
 """What a task is: named classes of a data set, numbered in the order in which they are learned."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from braincl_med.foundation.errors import ConfigError
-from braincl_med.scans.names import ClassLabel
+from braincl_med.scans.names import code_of, label_of
 from braincl_med.settings.section import Identifier
+
+OWN = "own"
+"""The set of hospitals' own scans; others are named `own-…`."""
+
+
+def is_own(dataset: str) -> bool:
+    """Whether a data set is of hospitals' own scans, whose classes are names and not numbers."""
+    return dataset == OWN or dataset.startswith(f"{OWN}-")
+
+
+def _spelt(label: str) -> str:
+    if label_of(label) != label:
+        raise ValueError("no name of a class, or not in its one spelling")
+    return label
+
+
+def _coded(code: str) -> str:
+    if code and code_of(code) != code:
+        raise ValueError("no code, or not in its one spelling")
+    return code
 
 
 class ClassSpec(BaseModel):
@@ -25,9 +45,15 @@ class ClassSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: Identifier
-    label: Annotated[int, Field(ge=0)] | ClassLabel
+    label: Annotated[int, Field(ge=0, strict=True)] | Annotated[str, AfterValidator(_spelt)]
     name: str = Field(max_length=200)
-    code: str = Field(default="", max_length=40)
+    code: Annotated[str, AfterValidator(_coded)] = ""
+
+    @model_validator(mode="after")
+    def _named_as_its_set_is(self) -> Self:
+        if isinstance(self.label, str) != is_own(self.dataset):
+            raise ValueError(f"the classes of '{self.dataset}' are {'names' if is_own(self.dataset) else 'numbers'}")
+        return self
 
     @property
     def key(self) -> str:
@@ -46,7 +72,7 @@ class TaskSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Identifier
-    classes: tuple[ClassSpec, ...]
+    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1)]
 
 
 class Registry(BaseModel):
@@ -62,6 +88,10 @@ class Registry(BaseModel):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(f"classes in more than one task: {', '.join(twice)}; a class is learned once")
+        if alike := _alike(self.classes):
+            raise ValueError(
+                f"{alike[0]} and {alike[1]} would be the same class: one code, or one's name the other's"
+            )
         names = [t.name for t in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"two tasks have one name: {', '.join(sorted(names))}")
@@ -97,9 +127,23 @@ class Registry(BaseModel):
                 raise ConfigError(f"class '{spec.key}' is already learned in task '{known[spec.key]}'")
             if [other.key for other in task.classes].count(spec.key) > 1:
                 raise ConfigError(f"class '{spec.key}' is named twice")
+        if alike := _alike([*self.classes, *task.classes]):
+            raise ConfigError(
+                f"'{alike[0]}' and '{alike[1]}' would be one class: they share a code, or one's name is the other's"
+            )
         if task.name in {t.name for t in self.tasks}:
             raise ConfigError(f"there is already a task named '{task.name}'; choose another name")
         return Registry(tasks=(*self.tasks, task))
+
+
+def _alike(classes: Sequence[ClassSpec]) -> tuple[str, str] | None:
+    """Two classes of one set that share a label or a code."""
+    known: dict[tuple[str, int | str], str] = {}
+    for spec in classes:
+        for label in spec.labels:
+            if known.setdefault((spec.dataset, label), spec.key) != spec.key:
+                return known[spec.dataset, label], spec.key
+    return None
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_a_task_without_scans_is_refused_unless_nobody_is_to_look(learned, monke
 
 def test_scans_are_looked_for_in_the_folder_that_is_named(learned, monkeypatch):
     looked = []
-    monkeypatch.setattr(MedMnist, "labels", lambda self, *place: looked.append(place))
+    monkeypatch.setattr(MedMnist, "held", lambda self, *place: looked.append(place))
     add_task(learned, "tiny", "blood", ["bloodmnist/0"], learned / "data")
     assert [(place[0], place[1], place[3].folder) for place in looked] == [
         ("bloodmnist", split, learned / "data") for split in ("train", "test")

@@ -1,6 +1,8 @@
 """A diagnosis from hospitals' own scans, dealt out or each its own, learned by those without scans too."""
 
+import contextlib
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ from braincl_med.federation.local import local_hospitals, run_locally
 from braincl_med.foundation.errors import ConfigError, DataError, FederationError, MissingScansError
 from braincl_med.records.store import RunStore
 from braincl_med.scans import index
+from braincl_med.scans.cache import Cache
 from braincl_med.streams import own
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
-from braincl_med.streams.tasks import Registry, TaskSpec
+from braincl_med.streams.tasks import ClassSpec, Registry, TaskSpec
 
 from .experiments import tiny
 
@@ -158,24 +161,39 @@ def test_a_hospitals_refusal_names_no_file(tmp_path):
 def test_a_cache_holds_pixels_until_the_training_scans_are_read(tmp_path, monkeypatch):
     write_scans(tmp_path / "own", ["melanoma", "naevus"])
     place, notes = Place(tmp_path, notes=tmp_path / "notes"), tmp_path / "notes"
-    plain = source_at(Place(tmp_path), hospitals=1)
     cached = source_at(place, hospitals=1, cache=True, size=36)
-    opened = []
+    seen, opened, put = [], [], Cache.put
     read = index.read_file
     monkeypatch.setattr(index, "read_file", lambda path, frame: opened.append(path) or read(path, frame))
     monkeypatch.setattr(own, "read_scan", lambda *_: pytest.fail("a scan was decoded twice"))
-    test = cached.scans(registry_of(*SKIN), 0, "test")
-    (kept,) = notes.glob("*.pixels")
-    assert kept.stat().st_mode & 0o777 == 0o600
+
+    def watched(self, rows):
+        put(self, rows)
+        seen.append(self.path.stat().st_mode & 0o777)
+
+    monkeypatch.setattr(Cache, "put", watched)
     train = cached.scans(registry_of(*SKIN), 0, "train")
-    assert not list(notes.glob("*.pixels*"))
     assert len(opened) == 40
+    assert set(seen) == {0o600}
+    assert not list(notes.glob("*.pixels*"))
     monkeypatch.undo()
-    for split, scans in (("test", test), ("train", train)):
-        again = source_at(Place(tmp_path), hospitals=1, size=36).scans(registry_of(*SKIN), 0, split)
-        assert np.array_equal(scans.images, again.images)
-        assert scans.images.shape[1:] == (36, 36, 3)
-    assert plain.scans(registry_of(*SKIN), 0, "train").images.shape[1:] == (28, 28, 3)
+    again = source_at(Place(tmp_path), hospitals=1, size=36).scans(registry_of(*SKIN), 0, "train")
+    assert np.array_equal(train.images, again.images)
+    assert train.images.shape[1:] == (36, 36, 3)
+
+
+def test_no_cache_outlives_a_refusal_a_kill_or_an_evaluation(tmp_path, monkeypatch):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    place, notes = Place(tmp_path, notes=tmp_path / "notes"), tmp_path / "notes"
+    notes.mkdir()
+    for split in ("test", "train"):
+        (notes / "own-64-crop.pixels").write_bytes(b"of a run that was killed")
+        source_at(place, hospitals=1, cache=split == "test").scans(registry_of(*SKIN), 0, split)
+        assert not list(notes.glob("*.pixels*"))
+    (tmp_path / "own" / "naevus" / "more.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="1 of 41 files"):
+        source_at(place, hospitals=1, cache=True).scans(registry_of(*SKIN), 0, "train")
+    assert not list(notes.glob("*.pixels*"))
 
 
 def test_a_scan_is_padded_or_cropped(tmp_path):
@@ -206,3 +224,95 @@ def test_a_scan_that_changes_between_look_and_reading_is_not_learned(tmp_path, m
     monkeypatch.setattr(own, "read_scan", late)
     with pytest.raises(DataError, match="a scan of 'own' has changed since it was looked into"):
         source_at(Place(tmp_path), hospitals=1).scans(registry_of("own/naevus"), 0, "train")
+
+
+def test_labels_and_scans_are_of_one_look(tmp_path, monkeypatch):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    source = source_at(Place(tmp_path, notes=tmp_path / "notes"), hospitals=1)
+    before = source.scans(registry_of(*SKIN), 0, "train")
+    shares = ScanSource._share
+
+    def late(self, *rest):
+        (tmp_path / "own" / "melanoma" / "0.png").unlink(missing_ok=True)
+        return shares(self, *rest)
+
+    tested = source.scans(registry_of(*SKIN), 0, "test")
+    monkeypatch.setattr(ScanSource, "_share", late)
+    with contextlib.suppress(DataError):
+        after = source.scans(registry_of(*SKIN), 0, "train")
+        known = {i.tobytes(): n for i, n in zip(before.images, before.labels, strict=True)}
+        assert all(known[i.tobytes()] == n for i, n in zip(after.images, after.labels, strict=True))
+    assert len(tested) == 8
+
+
+@pytest.mark.parametrize("folders", [["site-2/own"], ["site-0/own", "site-1/own"]])
+def test_a_task_that_nobody_can_train_is_refused_and_can_be_mended(tmp_path, folders):
+    state, data = tmp_path / "state", tmp_path / "data"
+    config = tiny(state, data_root=str(data))
+    run_locally(config)
+    for folder in folders:
+        write_scans(data / folder, ["naevus"], 4, seed=len(folder) + ord(folder[5]))
+        names = [path.relative_to(data / folder).as_posix() for path in (data / folder).rglob("*.png")]
+        (data / folder / "manifest.csv").write_text(
+            "path,label,split\n" + "\n".join(f"{name},naevus,test" for name in names)
+        )
+    if folders == ["site-2/own"]:
+        with pytest.raises(DataError, match=r"'site-2/own' belongs to no hospital: .* site-0 to site-1"):
+            add_task(state, "tiny", "naevi", ["own/naevus"], data)
+    add_task(state, "tiny", "naevi", ["own/naevus"], data, look=False)
+    with pytest.raises(FederationError, match=r"no hospital has a training scan of it: .*tasks remove tiny naevi"):
+        run_locally(config)
+    shutil.rmtree(data / "site-2", ignore_errors=True)
+    for folder in ("site-0/own", "site-1/own"):
+        shutil.rmtree(data / folder, ignore_errors=True)
+        write_scans(data / folder, ["naevus"], 8, seed=9 + ord(folder[5]))
+    run_locally(config)
+    assert RunStore(state).experiment("tiny").status == "finished"
+
+
+def test_settings_do_not_change_once_a_hospital_has_encoded(tmp_path):
+    state, data = tmp_path / "state", tmp_path / "data"
+    run_locally(tiny(state, data_root=str(data)))
+    write_scans(data / "site-0" / "own", ["naevus"], 20)
+    write_scans(data / "site-1" / "own", ["naevus"], 20, seed=1)
+    (data / "site-1" / "own" / "naevus" / "bad.png").write_bytes(b"x")
+    add_task(state, "tiny", "naevi", ["own/naevus"], data)
+    with pytest.raises(FederationError, match="site-1: 1 of 21 files"):
+        run_locally(tiny(state, data_root=str(data)))
+    with pytest.raises(ConfigError, match="stream-fit was 'pad', is 'crop'"):
+        run_locally(tiny(state, data_root=str(data), stream_fit="crop"))
+    run_locally(tiny(state, data_root=str(data), stream_bad_scans="skip"))
+
+
+def test_codes_and_names_of_one_set_are_unique(tmp_path):
+    for one, other in (
+        ("own/melanoma@icd-10:C43.9", "own/c43.9"),
+        ("own/melanoma@icd-10:C43.9", "own/naevus@icd-10:c43.9"),
+    ):
+        with pytest.raises(ValueError, match="are one class"):
+            registry_of(one, other)
+        with pytest.raises(ConfigError, match="would be one class"):
+            registry_of(one).with_task(TaskSpec(name="more", classes=(parse_class(other),)))
+    registry_of("own/melanoma@icd-10:C43.9", "own-skin/naevus@icd-10:c43.9")
+    write_scans(tmp_path / "own", ["icd-10:C43.9"])
+    scans = source_at(Place(tmp_path), hospitals=1).scans(registry_of("own/melanoma@icd-10:C43.9"), 0, "train")
+    assert len(scans) == 14, "a folder may bear the code with its system"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"label": 3},
+        {"label": "Melanoma"},
+        {"label": True},
+        {"label": 3.0},
+        {"code": "x:naevus"},
+        {"code": "ICD-10:C43"},
+        {"dataset": "bloodmnist"},
+    ],
+)
+def test_a_class_that_is_not_spelt_as_its_set_wants_is_refused(told):
+    spec = {"dataset": "own", "label": "melanoma", "name": "own: melanoma", "code": "icd-10:c43.9"}
+    ClassSpec.model_validate(spec)
+    with pytest.raises(ValueError, match="validation error"):
+        ClassSpec.model_validate({**spec, **told})

@@ -1,18 +1,21 @@
+import os
 import sqlite3
+import unicodedata
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from braincl_med.foundation.errors import DataError
+from braincl_med.foundation.errors import DataError, LockedError, VaultError
 from braincl_med.scans import index as index_module
 from braincl_med.scans.index import Index
 from braincl_med.scans.listing import list_scans
 from braincl_med.scans.refusals import Kind
 from braincl_med.scans.splits import TAUGHT
 
-from .pictures import write
+from .pictures import picture, write
 
 
 def look(folder, notes=None, seed=0, name="own"):
@@ -187,3 +190,53 @@ def test_notes_of_another_kind_or_version_are_refused(tmp_path):
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(DataError, match="version 99"):
         Index(path)
+
+
+def test_a_name_that_is_no_text_is_a_name_like_any_other(folder, tmp_path):
+    os.rename(folder / "naevus" / "01.png", os.fsencode(folder / "naevus") + b"/M\xfcller.png")
+    found = look(folder, tmp_path / "notes")
+    assert len(found.scans) == 40
+    assert look(folder, tmp_path / "notes").scans == found.scans
+
+
+def test_spellings_of_one_patient_and_pictures_of_one_file_stay_together(folder, tmp_path):
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    spellings = ["MÜLLER 1", unicodedata.normalize("NFD", "Müller 1"), "müller  1", " Müller 1 "]
+    rows = [f"{name},naevus,{spellings[i % 4] if i < 20 else ''}" for i, name in enumerate(names)]
+    (folder / "manifest.csv").write_text("path,label,patient\n" + "\n".join(rows))
+    found = look(folder, tmp_path / "notes")
+    assert len({scan.patient for scan in found.scans if scan.entry.patient}) == 1
+    pages = [Image.fromarray(picture(100 + page)) for page in range(12)]
+    pages[0].save(folder / "film.tiff", save_all=True, append_images=pages[1:])
+    (folder / "manifest.csv").write_text("path,label,frame\n" + "\n".join(f"film.tiff,naevus,{n}" for n in range(12)))
+    found = look(folder, tmp_path / "notes")
+    assert len(found.scans) == 12
+    assert len({scan.split for scan in found.scans}) == 1
+
+
+def test_many_looks_at_once_find_the_same(folder, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        for round_ in range(5):
+            notes = tmp_path / f"notes-{round_}"
+            found = list(pool.map(lambda _, notes=notes: look(folder, notes), range(4)))
+            assert len({tuple(sorted(splits(one).items())) for one in found}) == 1
+            assert splits(found[0]) == splits(look(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("SQLITE_BUSY", LockedError), ("SQLITE_FULL", VaultError), ("SQLITE_CORRUPT", DataError)]
+)
+def test_what_the_disk_or_another_look_refuses_is_told_from_damage(folder, monkeypatch, kind, error):
+    with Index(None) as index:
+        failure = sqlite3.OperationalError("unlucky")
+        failure.sqlite_errorname = kind
+        monkeypatch.setattr(index, "_known", lambda: (_ for _ in ()).throw(failure))
+        with pytest.raises(error), index._complaining():
+            index.look_through("own", list_scans(folder), 0)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may look into every folder")
+def test_a_closed_folder_is_refused_and_not_left_out(folder):
+    (folder / "naevus").chmod(0)
+    assert look(folder).kinds() == {Kind.MISSING: 1}
+    (folder / "naevus").chmod(0o700)
