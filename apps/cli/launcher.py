@@ -18,9 +18,9 @@ import torch
 
 import braincl_med
 from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
-from braincl_med.federation.checkpoint import folder_of
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import record_end, starting_point
-from braincl_med.foundation.errors import BrainclError, FederationError, LockedError, RecordsError
+from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
 from braincl_med.foundation.logs import log_path
 from braincl_med.records.store import RunStore, now
@@ -62,6 +62,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     config = config.model_copy(
         update={"stream": stream, "state_root": str(state), "data_root": str(data.resolve()) if data else ""}
     )
+    _require_what_was_learned(config, fallback)
     require_short_temporary_folder()
     folder, what = folder_of(state, config.name), f"experiment '{config.name}'"
     _wait_for_former_run(folder, what)
@@ -102,6 +103,20 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
         f"{reason or f'the run ended as {status!r} without a reason on record'}; "
         f"Flower's log is '{flower_log.name}' in the state root's logs"
     )
+
+
+def _require_what_was_learned(config: ExperimentConfig, fallback: str | None) -> None:
+    """Refuse phantoms in the place of scans that the experiment has learned from.
+
+    Raises:
+        DataError: the experiment goes on, and its files are not where they are looked for now.
+    """
+    begun = load_checkpoint(folder_of(config.state_folder, config.name)) if fallback else None
+    if begun is not None and begun.settings["stream"]["name"] != config.stream.name:
+        raise DataError(
+            f"{(fallback or '').partition('. ')[0]}; '{config.name}' has learned from it and reads its test "
+            "scans again: put or link the file into the data folder (data-root), or name the folder that has it"
+        )
 
 
 def _wait_for_former_run(folder: Path, what: str) -> None:

@@ -28,21 +28,25 @@ def scans_check(
 ) -> None:
     """Look through a hospital's own scans before anything is learned; nothing is written or sent.
 
-    Files are named on this terminal alone. The exit status is 1 if some are no scans to learn from.
+    Files are named on this terminal alone. The exit status is 1 if some are no scans to learn from, or none is.
     """
     from braincl_med.foundation.progress import bar
     from braincl_med.scans.index import Index
     from braincl_med.scans.listing import list_scans
     from braincl_med.streams.own import SPLIT_SEED, sets_in
 
-    refused = 0
+    reports, unfit = [], False
     for place in sets_in(folder):
         with Index(None) as index:
             found = index.look_through(place.name, list_scans(place), SPLIT_SEED, bar("looking into scans", "file"))
-        report = _report(place.name, found, None if every else SHOWN)
-        typer.echo(json.dumps(report, indent=2) if as_json else _written(report))
-        refused += len(found.refused)
-    if refused:
+        named = place.name if place.parent in (folder, folder.parent) else f"{place.parent.name}/{place.name}"
+        reports.append(_report(named, found, None if every else SHOWN))
+        unfit = unfit or bool(found.refused) or not found.scans
+        if not as_json:
+            typer.echo(_written(reports[-1]))
+    if as_json:
+        typer.echo(json.dumps(reports, indent=2))
+    if unfit:
         raise typer.Exit(1)
 
 
@@ -53,11 +57,11 @@ def _report(name: str, found: "Findings", shown: int | None) -> dict[str, Any]:
         classes[scan.entry.label][scan.split] += 1
     refused: dict[str, dict[str, Any]] = {}
     for entry, error in found.refused:
-        of_kind = refused.setdefault(error.kind.value, {"files": 0, "reasons": Counter(), "names": []})
-        of_kind["files"] += 1
-        of_kind["reasons"][error.reason] += 1
-        if shown is None or len(of_kind["names"]) < shown:
-            of_kind["names"].append(entry.name if entry.frame is None else f"{entry.name}, frame {entry.frame}")
+        of_kind = refused.setdefault(error.kind.value, {"count": 0, "files": []})
+        of_kind["count"] += 1
+        if shown is None or len(of_kind["files"]) < shown:
+            frame = {} if entry.frame is None else {"frame": entry.frame}
+            of_kind["files"].append({"name": entry.name, **frame, "reason": error.reason})
     sides = [side for scan in found.scans for side in (scan.known.width, scan.known.height)]
     return {
         "set": name,
@@ -85,13 +89,14 @@ def _written(report: dict[str, Any]) -> str:
         least, most = report["pixels a side"]
         lines.append(f"  sides: {least:,} to {most:,} pixels")
     for kind, told in report["refused"].items():
-        lines += ["", f"  refused, {kind}: {told['files']:,}"]
-        lines += [f"    {reason} ({count:,})" for reason, count in told["reasons"].most_common()]
-        lines += [f"      {name!r}" for name in told["names"]]
-        if (more := told["files"] - len(told["names"])) > 0:
-            lines.append(f"      and {more:,} more (--all names them)")
+        lines += ["", f"  refused, {kind}: {told['count']:,}"]
+        for file in told["files"]:
+            frame = f", frame {file['frame']}" if "frame" in file else ""
+            lines.append(f"    {file['name']!r}{frame}: {file['reason']}")
+        if (more := told["count"] - len(told["files"])) > 0:
+            lines.append(f"    and {more:,} more (--all names them)")
     if not report["refused"]:
-        lines += ["", "  nothing is refused"]
+        lines += ["", "  nothing is refused" if report["scans"] else "  there are no scans here"]
     return "\n".join(lines) + "\n"
 
 

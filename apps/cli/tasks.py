@@ -7,6 +7,7 @@ import typer
 
 from apps.cli.options import StateOption, state_root
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.streams.tasks import ClassSpec
 
 app = typer.Typer(help="The diagnoses of an experiment.", no_args_is_help=True)
 
@@ -30,7 +31,7 @@ def tasks_add(
     folder = ExperimentConfig(data_root=str(data or "")).data_folder
     registry = add_task(state_root(state), experiment, name, classes, folder, look=not unchecked)
     added = registry.tasks[-1]
-    typer.echo(f"task '{added.name}' added to '{experiment}': {', '.join(c.name for c in added.classes)}")
+    typer.echo(f"task '{added.name}' added to '{experiment}': {', '.join(map(_named, added.classes))}")
     if unchecked:
         typer.echo("its scans were not looked for: a hospital without them fails in the next run")
     typer.echo("the next run of this experiment learns it")
@@ -61,4 +62,8 @@ def tasks_list(
         mark = "learned" if number < checkpoint.task else "to learn"
         typer.echo(f"{task.name} ({mark})")
         for row, spec in zip(checkpoint.registry.numbers(number), task.classes, strict=True):
-            typer.echo(f"  {row:3d}  {spec.name}  [{spec.key}]")
+            typer.echo(f"  {row:3d}  {_named(spec)}  [{spec.key}]")
+
+
+def _named(spec: ClassSpec) -> str:
+    return f"{spec.name} ({spec.code})" if spec.code else spec.name

@@ -15,6 +15,7 @@ from pathlib import Path
 from platform import python_version
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from braincl_med.cortex.backbones import backbone_of
@@ -41,6 +42,7 @@ from braincl_med.settings.config import BETWEEN_TASKS, FREE, ExperimentConfig
 from braincl_med.settings.loading import differences
 from braincl_med.streams.describe import describe
 from braincl_med.streams.named import build_registry
+from braincl_med.streams.tasks import Registry
 
 log = logging.getLogger("braincl")
 
@@ -278,6 +280,26 @@ class Coordinator:
         store.record_step(self.config.name, step)
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"
         log.info("%s: %d samples%s%s, %.1f s", order, step.examples, loss, counted, seconds)
+        if phase.answer is FIGURES:
+            _say_what_is_not_recognised(checkpoint.registry, counts)
+
+
+def _say_what_is_not_recognised(registry: Registry, counts: npt.NDArray[np.int64]) -> None:
+    """Warn of every class that most of its scans are not taken for: a mean hides it.
+
+    Args:
+        registry: of the experiment.
+        counts: (classes, classes) scans by true and predicted class.
+    """
+    for spec, right, scans in zip(registry.classes, counts.diagonal(), counts.sum(axis=1), strict=False):
+        if 2 * right < scans:
+            log.warning(
+                "'%s': %d of %d scans are recognised, do not use its answers; where only some hospitals have it, "
+                "sleep-classifier=discriminant may help (docs/running.md)",
+                spec.name,
+                right,
+                scans,
+            )
 
 
 def _operating_point(reports: Sequence[Report], told: Weights) -> OperatingPoint | None:

@@ -74,7 +74,7 @@ class Hospitals:
         usable = [answer for answer in sound if id(answer) not in impostors]
         missing |= self._silent(answers, known)
         for name, reason in missing.items():
-            log.warning("%s: %s is missing: %s", order, name, reason)
+            log.warning("%s: no usable answer of %s: %s", order, name, reason)
         if len(usable) < self.federation.least:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(missing.items()))
             raise FederationError(

@@ -54,7 +54,10 @@ def add_task(
     """
     with _held(state, experiment) as checkpoint:
         if checkpoint.interrupted or not checkpoint.finished:
-            raise ConfigError(f"experiment '{experiment}' has not learned all its tasks yet: finish its run first")
+            raise ConfigError(
+                f"experiment '{experiment}' has not learned all its tasks yet: finish its run first, or "
+                f"take '{checkpoint.registry.tasks[-1].name}' back (`braincl tasks remove`)"
+            )
         stream = StreamConfig.model_validate(checkpoint.settings["stream"])
         if stream.imbalance > 1:
             raise ConfigError(

@@ -36,6 +36,8 @@ def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
     """
     partial: Path | None = None
     try:
+        if path.exists() and not path.is_file():  # a rename would put a file in a device's place
+            raise VaultError(f"'{path.name}' is a folder or device, expected a file or nothing: name another one")
         make_folder(path.parent)
         new = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if shared else 0o600)

@@ -55,7 +55,7 @@ def list_scans(folder: Path) -> Iterator[Entry]:
         inside = folder.resolve()
         for row in rows_of(folder / MANIFEST):
             path = folder / row.path
-            refused = _placed(path, inside) or _labelled(row.label)
+            refused = _placed(path, inside) or _labelled(row.label, "its label in the manifest is empty")
             yield Entry(row.path, path, _label(row.label), row.patient, row.split, row.frame, refused)
         return
     inside = folder.resolve()
@@ -90,9 +90,11 @@ def _label(text: str) -> str:
     return label_of(text) or code_of(text) or ""
 
 
-def _labelled(label: str) -> ScanRefusedError | None:
+def _labelled(
+    label: str, missing: str = "nothing says its class: put it into a folder named after it"
+) -> ScanRefusedError | None:
     if not label.strip():
-        return ScanRefusedError(Kind.LABEL_MISSING, "nothing says its class: put it into a folder named after it")
+        return ScanRefusedError(Kind.LABEL_MISSING, missing)
     if not _label(label):
         return ScanRefusedError(
             Kind.LABEL_UNKNOWN,

@@ -96,7 +96,8 @@ def check_frame(frame: int | None, frames: int) -> None:
     """
     if frame is None and frames > 1:
         raise ScanRefusedError(
-            Kind.FRAMES, f"it holds {frames} pictures: name one in the manifest's column 'frame', from 0 on"
+            Kind.FRAMES,
+            f"it holds {frames} pictures: name one (in a manifest's column 'frame', from 0 on), or export it",
         )
     if frame is not None and not 0 <= frame < frames:
         raise ScanRefusedError(Kind.FRAMES, f"it has no frame {frame}, the last is {frames - 1}")

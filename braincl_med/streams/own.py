@@ -75,7 +75,7 @@ class OwnScans:
         if not folders:
             raise MissingScansError(
                 f"no hospital's folder '{dataset}' is there: put scans into {dataset}/CLASS/ below the data folder "
-                f"(data-root), or into site-0/{dataset}/CLASS/ for the first hospital alone"
+                f"(--data, data-root), or into site-0/{dataset}/CLASS/ for the first hospital alone"
             )
         labels = {entry.label for folder in folders for entry in list_scans(folder)}
         for spec in classes:
@@ -128,7 +128,9 @@ def spec_of(dataset: str, text: str) -> ClassSpec:
             "a letter or digit"
         )
     if at and code_of(code) is None:
-        raise ConfigError(f"'{code[:70]}' is no code: write icd-10:C43.9 or snomed-ct:372244006")
+        raise ConfigError(
+            f"'{code[:70]}' is no code of ICD-10 or SNOMED CT: write icd-10:C43.9 or snomed-ct:372244006"
+        )
     title = dataset.removeprefix(f"{OWN}-")
     return ClassSpec(
         dataset=dataset, label=label, name=f"{title}: {' '.join(name.split())[:100]}", code=code_of(code) or ""
@@ -226,17 +228,17 @@ def _forget_pixels(dataset: str, place: Place) -> None:
 
 
 def sets_in(folder: Path) -> list[Path]:
-    """The sets that a folder holds: its subfolders `own` and `own-…`, else the folder itself.
+    """The sets that a folder holds: its subfolders `own` and `own-…`, those of its hospitals, else the folder itself.
 
     Raises:
-        DataError: there is no such folder, or nothing in it.
+        DataError: there is no such folder.
     """
     try:
-        if not folder.is_dir() or not any(folder.iterdir()):
-            raise DataError(
-                f"'{folder.name}' is no folder with scans: name one that has class folders or a manifest.csv"
-            )
-        return sorted(p for p in folder.iterdir() if p.is_dir() and OwnScans().holds(p.name)) or [folder]
+        if not folder.is_dir():
+            raise DataError(f"there is no folder '{folder.name}': name one that has class folders or a manifest.csv")
+        here = [path for path in folder.iterdir() if path.is_dir() and is_own(path.name)]
+        below = [path for path in folder.glob("site-*/*") if path.is_dir() and is_own(path.name)]
+        return sorted(here) + sorted(below) or [folder]
     except OSError as error:
         raise reading_error(folder, error) from error
 

@@ -90,7 +90,7 @@ class Registry(BaseModel):
             raise ValueError(f"classes in more than one task: {', '.join(twice)}; a class is learned once")
         if alike := _alike(self.classes):
             raise ValueError(
-                f"{alike[0]} and {alike[1]} would be the same class: one code, or one's name the other's"
+                f"{alike[0]} and {alike[1]} are one class: they share a code, or one's name is the other's"
             )
         names = [t.name for t in self.tasks]
         if len(set(names)) < len(names):
