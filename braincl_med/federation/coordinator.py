@@ -185,7 +185,7 @@ class Coordinator:
         order = Order(self.config.name, checkpoint.task, phase.name, number, checkpoint.registry, sent)
         begun = time.perf_counter()
         outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
-        if first and not any(report.examples for report in outcome.usable):
+        if first and not phase.answer.summed and not any(report.examples for report in outcome.usable):
             # Nothing is kept of it, so that the task can be removed, or its scans be added.
             raise FederationError(
                 f"{order}: no hospital has a training scan of it: add some and run again, or take the task back "

@@ -1,0 +1,65 @@
+"""Updates that are well-formed and not plausible are left out, and the others go on."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from braincl_med.federation.judgement import implausible
+from braincl_med.messages.report import Report
+
+SENT = {
+    "conv": torch.linspace(-1, 1, 40).reshape(4, 10),
+    "classifier.bias": torch.ones(3),
+    "running_var": torch.ones(4),
+    "num_batches_tracked": torch.tensor(5),
+}
+
+
+def update(name, step=0.1, seed=0, examples=10):
+    noise = torch.Generator().manual_seed(seed)
+    weights = {
+        key: tensor + step * torch.randn(tensor.shape, generator=noise) if tensor.is_floating_point() else tensor + 9
+        for key, tensor in SENT.items()
+    }
+    return Report(name, examples=examples, weights=weights)
+
+
+def changed(report, change):
+    weights = {key: change(tensor) if tensor.is_floating_point() else tensor for key, tensor in report.weights.items()}
+    return dataclasses.replace(report, weights=weights)
+
+
+HONEST = [update(f"site-{n}", seed=n) for n in range(4)]
+LIES = {
+    "a thousand times too large": (lambda t: 1000 * t, "times the network's size"),
+    "as large as numbers get": (lambda t: torch.full_like(t, 1e30), "times the network's size"),
+    "turned": (lambda t: -t, "as if their signs were turned"),
+    "zero": (torch.zeros_like, "all its weights are zero"),
+    "five times too large": (lambda t: 5 * t, "times as far as the median hospital"),
+}
+
+
+def test_honest_updates_of_unlike_hospitals_are_believed():
+    unlike = [update("site-0", 0.05), update("site-1", 0.3, 1, examples=1000), update("site-2", 0.1, 2, examples=1)]
+    assert implausible(unlike, SENT) == {}
+    assert implausible(HONEST, SENT) == {}
+    assert implausible([Report("site-9")], SENT) == {}, "a hospital without examples has nothing to judge"
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_no_training_makes_is_left_out_with_its_reason(lie):
+    change, reason = LIES[lie]
+    told = [*HONEST[:3], changed(HONEST[3], change)]
+    assert list(implausible(told, SENT)) == ["site-3"]
+    assert reason in implausible(told, SENT)["site-3"]
+
+
+@pytest.mark.parametrize("lie", [lie for lie in LIES if not lie.startswith("five")])
+def test_of_two_hospitals_the_honest_one_stays(lie):
+    assert list(implausible([HONEST[0], changed(HONEST[1], LIES[lie][0])], SENT)) == ["site-1"]
+
+
+def test_statistics_and_counters_are_judged_elsewhere():
+    far = dataclasses.replace(HONEST[0], weights={**HONEST[0].weights, "running_var": torch.full((4,), 1e6)})
+    assert implausible([far, *HONEST[1:]], SENT) == {}
