@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from braincl_med.federation.judgement import implausible
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
@@ -72,6 +73,10 @@ class Hospitals:
         impostors = self._impostors(sound)
         missing |= {self._called(answer): impostors[id(answer)] for answer in sound if id(answer) in impostors}
         usable = [answer for answer in sound if id(answer) not in impostors]
+        if phase.answer.published and phase.answer.summed:
+            far = implausible(usable, order.weights)
+            missing |= far
+            usable = [answer for answer in usable if answer.hospital not in far]
         missing |= self._silent(answers, known)
         for name, reason in missing.items():
             log.warning("%s: no usable answer of %s: %s", order, name, reason)

@@ -5,8 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.judgement import implausible
+from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.messages.report import Report
+from braincl_med.records.store import RunStore
+from tests.federation.experiments import tiny
 
 SENT = {
     "conv": torch.linspace(-1, 1, 40).reshape(4, 10),
@@ -26,7 +30,9 @@ def update(name, step=0.1, seed=0, examples=10):
 
 
 def changed(report, change):
-    weights = {key: change(tensor) if tensor.is_floating_point() else tensor for key, tensor in report.weights.items()}
+    weights = {
+        key: change(tensor) if tensor.is_floating_point() else tensor for key, tensor in report.weights.items()
+    }
     return dataclasses.replace(report, weights=weights)
 
 
@@ -34,7 +40,7 @@ HONEST = [update(f"site-{n}", seed=n) for n in range(4)]
 LIES = {
     "a thousand times too large": (lambda t: 1000 * t, "times the network's size"),
     "as large as numbers get": (lambda t: torch.full_like(t, 1e30), "times the network's size"),
-    "turned": (lambda t: -t, "as if their signs were turned"),
+    "turned": (lambda t: -t, "their signs are turned"),
     "zero": (torch.zeros_like, "all its weights are zero"),
     "five times too large": (lambda t: 5 * t, "times as far as the median hospital"),
 }
@@ -63,3 +69,17 @@ def test_of_two_hospitals_the_honest_one_stays(lie):
 def test_statistics_and_counters_are_judged_elsewhere():
     far = dataclasses.replace(HONEST[0], weights={**HONEST[0].weights, "running_var": torch.full((4,), 1e6)})
     assert implausible([far, *HONEST[1:]], SENT) == {}
+
+
+def test_a_run_goes_on_without_a_hospital_whose_weights_are_a_thousand_times_too_large(tmp_path):
+    config = tiny(tmp_path, stream_task_count=1, federation_hospitals=3, federation_quorum=2)
+    exchange = local_exchange(local_hospitals(config))
+
+    def lying(order):
+        *others, last = exchange(order)
+        return [*others, changed(last, lambda tensor: 1000 * tensor) if order.phase == "sleep" else last]
+
+    Coordinator(config, lying).run()
+    missing = [step.missing for step in RunStore(tmp_path).steps("tiny") if step.phase == "sleep"]
+    assert missing
+    assert all("times the network's size" in step["site-2"] for step in missing)
