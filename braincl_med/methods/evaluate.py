@@ -54,7 +54,7 @@ def _evaluate(site: Site, order: Order) -> Report:
         groups.setdefault(UNKNOWN[1], []).append(_answered(site, cortex, familiarity, images).scores)
     storage = {**site.vault.sizes(), **site.kept.sizes(), **method.extra_bytes(shared)}
     storage["records"] += exemplar_count(site.kept)
-    figures = {"confusion": confusion.tolist(), "scores": _histograms(groups), "storage": storage}
+    figures: dict[str, Any] = {"confusion": confusion.tolist(), "scores": _histograms(groups), "storage": storage}
     if method.plain:
         figures["known"] = _known(site, order, cortex, familiarity if told else None, evaluated, samples)
     return Report(site.name, examples=int(confusion.sum()), figures=figures)
