@@ -88,6 +88,7 @@ def _identity(experiment: Experiment, summary: Summary, model: Model) -> tuple[B
         ("Method", experiment.method),
         ("Network", f"{model.cortex.network}, {len(model.classes)} classes in {len(model.registry.tasks)} tasks"),
         ("Scans", f"RGB, {model.size} × {model.size} pixels; others are fitted ({model.fit})"),
+        ("ONNX", "one scan at a time or more: a batch of none is an error"),
         ("Hospitals", f"{hospitals}, of which {len(summary.hospitals)} evaluated it"),
         ("Missing at times", ", ".join(missing) or "none"),
         ("Learned from", experiment.data),
