@@ -1,6 +1,5 @@
 """Which part of a scan an answer hangs on: Grad-CAM (Selvaraju et al. 2017) by MONAI, laid over the scan."""
 
-import math
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -94,11 +93,13 @@ def last_maps(cortex: Cortex, size: int) -> str:
 
     def hook(name: str) -> Any:
         def seen(module: nn.Module, given: Any, made: Any) -> None:
-            if not isinstance(made, Tensor) or made.ndim not in (3, 4) or math.prod(made.shape[1:-1]) == 1:
+            if not isinstance(made, Tensor) or made.ndim not in (3, 4):
                 return
-            maps = made.ndim == 4 and made.shape[2] == made.shape[3]
-            if maps or made.ndim == 3 or made.shape[1] == made.shape[2]:
-                names.append(name if maps else None)
+            _, *sides, last = made.shape
+            if made.ndim == 4 and sides[1] == last > 1:
+                names.append(name)
+            elif sides[0] > 1 and (made.ndim == 3 or sides[0] == sides[1]):
+                names.append(None)
 
         return seen
 

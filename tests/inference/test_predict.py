@@ -210,6 +210,17 @@ def test_transformers_of_timm_are_not_explained(model, tmp_path, network):
         Explainer(dataclasses.replace(model, cortex=config, weights=weights), tmp_path)
 
 
+@pytest.mark.parametrize(("network", "side"), [("test_resnet", 96), ("lcnet_050", 96), ("test_convnext", 96)])
+def test_the_last_maps_have_more_than_one_place(network, side):
+    cortex = Cortex(9, CortexConfig(network=network)).eval()
+    shapes = []
+    module = dict(cortex.named_modules())[last_maps(cortex, side)]
+    module.register_forward_hook(lambda _, given, made: shapes.append(made.shape[2:]))
+    with torch.no_grad():
+        cortex(torch.zeros(1, 3, side, side))
+    assert shapes == [(3, 3)]
+
+
 def test_an_overlay_differs_from_the_scan_where_the_answer_hangs_on_it(used, model, tmp_path):
     file = next(f for f in files_of([used.scans]) if f.name.startswith("phantom-ultrasound-1"))
     (row,) = predict(model, [file], explainer=Explainer(model, tmp_path / "why"))
