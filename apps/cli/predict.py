@@ -27,10 +27,12 @@ def predict(
     scans: Annotated[list[Path], typer.Argument(help="Pictures, DICOM files, folders of them.", metavar="SCAN...")],
     state: StateOption = None,
     kind: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.CSV,
-    out: Annotated[Path | None, typer.Option("--out", help="File to write (default: standard output).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write, not among scans (default: standard output).")
+    ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option("--explain", help="Folder for pictures of what each answer hangs on."),
+        typer.Option("--explain", help="A new folder, for pictures of what each answer hangs on."),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, max=1024, help="Scans answered at a time.")] = 64,
     strict: Annotated[bool, typer.Option("--strict", help="End with status 1 if any file was refused.")] = False,
@@ -43,6 +45,7 @@ def predict(
     from braincl_med.inference.answer import Verdict
     from braincl_med.inference.explain import Explainer
     from braincl_med.inference.opening import opened
+    from braincl_med.inference.places import require_free
     from braincl_med.inference.predict import Row
     from braincl_med.inference.predict import predict as answer
     from braincl_med.inference.reading import files_of
@@ -52,6 +55,7 @@ def predict(
     files = list(files_of(scans))
     if not files:
         raise DataError("there is no file to answer: name pictures, DICOM files or folders that hold some")
+    require_free(scans, files, out, explain)
     counts = dict.fromkeys(Verdict, 0)
 
     def counted(rows: Iterable[Row]) -> Iterator[Row]:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet18 as torchvision_resnet18
 
 from braincl_med.foundation.errors import ConfigError
@@ -60,7 +61,7 @@ def _of_timm(config: CortexConfig) -> Backbone | None:
     """A network of timm's registry that gives pooled features, None where timm has none of that name.
 
     Raises:
-        ConfigError: timm is not installed, or keys of the ResNet-18 are set beside its name.
+        ConfigError: timm is not installed, keys of the ResNet-18 are set beside its name, or as `_width`.
     """
     try:
         import timm
@@ -83,8 +84,35 @@ def _of_timm(config: CortexConfig) -> Backbone | None:
         return network
 
     with torch.device("meta"):
-        features = int(build(config).num_features)  # type: ignore[arg-type]
-    return Backbone(features, build)
+        network = build(config).eval()
+    return Backbone(_width(network, config), build)
+
+
+def _width(network: nn.Module, config: CortexConfig) -> int:
+    """How many numbers a network of timm makes of a scan, by its answer to one: `num_features` may be others.
+
+    Raises:
+        ConfigError: it takes no such scan, gives no pooled features, or holds tensors that are no weights, which
+            would not travel.
+    """
+    told: Any = network
+    side = config.input or told.pretrained_cfg["input_size"][-1]
+    try:
+        with torch.no_grad():
+            features = network(torch.zeros(1, 3, side, side, device="meta"))
+    except Exception as error:  # whatever a network of a thousand raises
+        raise ConfigError(
+            f"cortex-network '{config.network}' cannot be used here: it takes no scan of {side} pixels a side "
+            f"(cortex-input), or none without its data ({type(error).__name__})"
+        ) from error
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise ConfigError(f"cortex-network '{config.network}' cannot be used here: it gives no pooled features")
+    if beside := dict(network.named_buffers()).keys() - network.state_dict().keys():
+        raise ConfigError(
+            f"cortex-network '{config.network}' cannot be used here: it needs '{min(beside)}', which its weights "
+            "do not hold"
+        )
+    return features.shape[1]
 
 
 def backbone_of(config: CortexConfig) -> Backbone:

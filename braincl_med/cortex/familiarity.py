@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.cortex.gaussians import SHRINKAGE, gaussians
+from braincl_med.cortex.gaussians import SHARES, SHRINKAGE, gaussians
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,19 @@ class Familiarity:
     Attributes:
         centres: (classes, d) means of the features of each class, times `whitening`.
         whitening: (d, d) matrix W with WWᵀ = Σ⁻¹.
+        classes: the numbers of these classes, of which there were samples; one a centre.
     """
 
     centres: Tensor
     whitening: Tensor
+    classes: tuple[int, ...]
 
     @classmethod
     def of(cls, told: Weights, shrinkage: float = SHRINKAGE) -> Self:
         """Fit to the moments of the features of at least one known sample."""
         means, covariance = gaussians(told, shrinkage)
         whitening = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
-        return cls(means @ whitening, whitening)
+        return cls(means @ whitening, whitening, tuple(torch.nonzero(told[SHARES] > 0)[:, 0].tolist()))
 
     def scores(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """(n,) minus the Mahalanobis distance of features (n, d) from the nearest class: 0 is most familiar."""

@@ -9,11 +9,12 @@ evaluation no figure of a single scan leaves a hospital.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from itertools import chain
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from braincl_med.evaluation.continual import Counts, Figures
 from braincl_med.evaluation.rejection import EDGES, histogram, threshold_at
@@ -22,17 +23,25 @@ TEMPERATURES: Figures = 2.0 ** (np.arange(-32, 49) / 8)
 """Those at which losses are added up: a sixteenth to 64, each a twelfth above the one before."""
 SHARE = 0.05
 """Of known scans, those that are set aside."""
+LARGEST_LOSS = float(-np.log(1e-30))
+"""Of one scan, 69.08: a true class that is less probable counts as 1e-30, so that no scan outweighs many."""
+FEWEST = 20
+"""Held-out scans that alone may decide: of fewer, `SHARE` is less than one scan."""
 
 Source = Literal["validation", "evaluated", "recalls", "training"]
 """Validation scans; the same where they were evaluated too, so that their accuracy is known; what the memory recalls;
 raw scans that the network was trained on."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 HELD_OUT = ("validation", "evaluated")
-IN_WORDS: dict[Source, str] = {
+IN_WORDS: dict[Source | Literal["mixed"], str] = {
     "validation": "validation scans",
     "evaluated": "validation scans, which the recorded accuracy counts too",
     "recalls": "scans recalled from memory, which the network was trained on (it had no validation scans)",
     "training": "scans that the network was trained on (it had no validation scans)",
+    "mixed": (
+        "scans of several kinds, also such that the network was trained on (validation scans were too few, or not of "
+        "every class)"
+    ),
 }
 Score = Literal["familiarity", "max-softmax"]
 """By what scans are set aside: how like they are to what is remembered, or how sure the classifier is."""
@@ -47,7 +56,7 @@ class Known:
     Attributes:
         source: what scans they are.
         score: which score the histogram is of.
-        losses: (temperatures,) the sum of −log p of the true class.
+        losses: (temperatures,) the sum of −log p of the true class, of each scan at most `LARGEST_LOSS`.
         histogram: counts over the bins of `EDGES[score]`.
         classes: (classes,) scans by class number.
     """
@@ -89,7 +98,7 @@ class Known:
 
 
 def losses(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> Figures:
-    """(temperatures,) the sum over scans of −log softmax(logits / T) at the true class.
+    """(temperatures,) the sum over scans of −log softmax(logits / T) at the true class, at most `LARGEST_LOSS` each.
 
     Args:
         logits: (n, classes).
@@ -101,7 +110,7 @@ def losses(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int64]) -> F
     for temperature in TEMPERATURES:
         scaled = values / temperature
         true = scaled[np.arange(len(labels)), labels]
-        sums.append(float((np.log(np.exp(scaled).sum(1)) - true).sum()))
+        sums.append(float(np.minimum(np.log(np.exp(scaled).sum(1)) - true, LARGEST_LOSS).sum()))
     return np.array(sums)
 
 
@@ -134,21 +143,28 @@ class OperatingPoint(BaseModel):
         share: of known scans, those that the threshold was to set aside at most.
         set_aside: the share of the scans it was measured on that it does set aside.
         score: the kind of score, larger for more familiar scans.
-        source: what scans it was measured on.
+        source: what scans it was measured on; "mixed" where not all were of one kind.
         counts: how many of them each class had, by class number.
         hospitals: how many had such scans.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: float = Field(gt=0, le=1000, allow_inf_nan=False)
+    # Twice as far as the grid reaches: what lies beyond was not measured, and divides logits to nothing or infinity.
+    temperature: float = Field(ge=float(TEMPERATURES[0]) / 2, le=2 * float(TEMPERATURES[-1]), allow_inf_nan=False)
     threshold: float = Field(allow_inf_nan=False)
     share: Share
     set_aside: Share
     score: Score
-    source: Source
-    counts: tuple[Annotated[int, Field(ge=0)], ...]
-    hospitals: int = Field(ge=1)
+    source: Source | Literal["mixed"]
+    counts: tuple[Annotated[int, Field(ge=0, le=2**53, strict=True)], ...]
+    hospitals: int = Field(ge=1, le=2**53, strict=True)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not EDGES[self.score][0] <= self.threshold <= EDGES[self.score][-1]:
+            raise ValueError(f"no {self.score} score is {self.threshold}")
+        return self
 
     @property
     def scans(self) -> int:
@@ -169,35 +185,53 @@ class OperatingPoint(BaseModel):
         )
 
 
-def join(told: Sequence[Known], score: Score, share: float = SHARE) -> OperatingPoint | None:
-    """The operating point that all hospitals' sums determine; None where there is no known scan.
-
-    Validation scans are preferred: where any hospital has some, those alone count.
+def enough(held_out: Counts, present: Counts) -> bool:
+    """Whether held-out scans decide alone: there are `FEWEST`, and some of every class of which there are any scans.
 
     Args:
-        told: one a hospital, each of as many classes.
+        held_out: (classes,) scans by class number.
+        present: (classes,) all scans that are told of, by class number.
+    """
+    return bool(held_out.sum() >= FEWEST and (held_out[present > 0] > 0).all())
+
+
+def join(told: Sequence[Sequence[Known]], score: Score, share: float = SHARE) -> OperatingPoint | None:
+    """The operating point that all hospitals' sums determine; None where there is no known scan.
+
+    Held-out scans decide alone where they are `enough`; otherwise all scans do.
+
+    Args:
+        told: of each hospital, the sums over its scans of each source, all of as many classes.
         score: by which scans are to be set aside; what is told of another does not count.
         share: of known scans, to be set aside at most.
     """
-    usable = [known for known in told if known.score == score and known.histogram.sum()]
-    for group in (HELD_OUT, ("recalls",), ("training",)):
-        chosen = [known for known in usable if known.source in group]
-        if chosen:
-            return _joined(chosen, score, share)
-    return None
+    usable = [[known for known in one if known.score == score and known.histogram.sum()] for one in told]
+    held_out = [[known for known in one if known.source in HELD_OUT] for one in usable]
+    if not any(usable):
+        return None
+    decide = any(held_out) and enough(_by_class(held_out), _by_class(usable))
+    return _joined([one for one in (held_out if decide else usable) if one], score, share)
 
 
-def _joined(chosen: Sequence[Known], score: Score, share: float) -> OperatingPoint:
-    together = np.sum([known.histogram for known in chosen], axis=0)
+def _by_class(told: Sequence[Sequence[Known]]) -> Counts:
+    counts: Counts = np.sum([known.classes for known in chain(*told)], axis=0)
+    return counts
+
+
+def _joined(chosen: Sequence[Sequence[Known]], score: Score, share: float) -> OperatingPoint:
+    sums = list(chain(*chosen))
+    together = np.sum([known.histogram for known in sums], axis=0)
     first = threshold_at(together, 1 - share)
+    sources = {known.source for known in sums}
+    # Where some evaluated theirs too, the whole was looked at.
+    alike = len(sources) == 1 or sources <= set(HELD_OUT)
     return OperatingPoint(
-        temperature=best_temperature(np.sum([known.losses for known in chosen], axis=0)),
+        temperature=best_temperature(np.sum([known.losses for known in sums], axis=0)),
         threshold=float(EDGES[score][first]),
         share=share,
         set_aside=float(together[:first].sum() / together.sum()),
         score=score,
-        # Where some evaluated theirs too, the whole was looked at.
-        source=max((known.source for known in chosen), key=SOURCES.index),
-        counts=tuple(int(n) for n in np.sum([known.classes for known in chosen], axis=0)),
+        source=max(sources, key=SOURCES.index) if alike else "mixed",
+        counts=tuple(int(n) for n in _by_class(chosen)),
         hospitals=len(chosen),
     )

@@ -307,7 +307,7 @@ def _operating_point(reports: Sequence[Report], told: Weights) -> OperatingPoint
 
     Familiarity is a score of the network alone only where the moments that it follows from lie beside it.
     """
-    known = [Known.told(r.figures["known"]) for r in reports if r.figures.get("known")]
+    known = [[Known.told(figure) for figure in report.figures.get("known", [])] for report in reports]
     point = join(known, "familiarity" if told else "max-softmax")
     if point is not None:
         log.info("%s", point)

@@ -29,7 +29,8 @@ class Answer:
 
     Attributes:
         verdict: whether it stands.
-        top: the numbers of the most probable classes and their probabilities, the most probable first.
+        top: the numbers of the most probable classes and their probabilities, the most probable first; none where the
+            network's numbers are not finite.
         score: how familiar the scan is, or how sure the classifier; larger is more.
     """
 
@@ -49,12 +50,20 @@ def answers(network: Network, model: Model, images: Images) -> list[Answer]:
         _, probabilities, scores = (
             t.cpu().numpy() for t in network(torch.from_numpy(images).to(network.cortex.device))
         )
+    finite = np.isfinite(probabilities).all(1) & np.isfinite(scores)
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     tops = np.take_along_axis(probabilities, order, 1)
     return [
-        Answer(_verdict(model, score), tuple(zip(numbers, shares, strict=True)), score)
-        for numbers, shares, score in zip(order.tolist(), tops.tolist(), scores.tolist(), strict=True)
+        Answer(_verdict(model, score), tuple(zip(numbers, shares, strict=True)), score) if sound else _none(model)
+        for numbers, shares, score, sound in zip(
+            order.tolist(), tops.tolist(), scores.tolist(), finite.tolist(), strict=True
+        )
     ]
+
+
+def _none(model: Model) -> Answer:
+    """What is said of a scan that drives the network to infinity, or by a network that is damaged."""
+    return Answer(Verdict.UNKNOWN if model.familiarity else Verdict.UNSURE, (), float("nan"))
 
 
 def _verdict(model: Model, score: float) -> Verdict:

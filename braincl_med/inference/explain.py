@@ -22,9 +22,11 @@ LEAST_SIDE = 224
 """Pixels a side of an overlay at least: a scan of 28 px is too small to look at."""
 STRENGTH = 0.6
 """Of the colour where the map is 1; at 0 the scan is seen as it is."""
+NO_MAPS = "this network has no maps of features, so its answers cannot be explained by Grad-CAM: leave --explain out"
 HOT = np.array([40.0, 255.0, 90.0])
 """Green: what red would hide on smears and the eye's ground."""
 LONGEST_NAME = 80
+"""Bytes of a scan's name in that of its overlay."""
 
 
 class Explainer:
@@ -35,7 +37,7 @@ class Explainer:
         folder: made if it is missing.
 
     Raises:
-        ConfigError: its network has no maps of features, as transformers have none.
+        ConfigError: its network has no maps of features, as transformers have none, or they tell nothing.
     """
 
     def __init__(self, model: Model, folder: Path) -> None:
@@ -45,6 +47,10 @@ class Explainer:
         self.cortex = Cortex.of(model.weights, model.cortex).eval()
         layer = last_maps(self.cortex, model.size)
         self.maps: Any = GradCAM(nn_module=self.cortex, target_layers=layer)
+        try:
+            self.map(np.zeros((model.size, model.size, 3), np.uint8), 0)
+        except Exception as error:  # of a network from elsewhere, whose insides may be any
+            raise ConfigError(f"{NO_MAPS} ({type(error).__name__} in a trial)") from error
 
     def draw(self, file: Path, scan: Pixels, answer: Answer) -> str:
         """Write the overlay of a scan (size, size, 3) and its answer; returns the picture's name.
@@ -53,8 +59,10 @@ class Explainer:
             VaultError: it cannot be written.
         """
         self.drawn += 1
-        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in file.stem)[:LONGEST_NAME]
-        name = f"{self.drawn:06d}-{plain}.png"
+        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in file.stem)
+        # By bytes, of which a letter may have four: so many a file system lets a name have. The number tells apart.
+        short = plain.encode()[:LONGEST_NAME].decode(errors="ignore")
+        name = f"{self.drawn:06d}-{short}.png"
         buffer = BytesIO()
         Image.fromarray(overlay(scan, self.map(scan, answer.number))).save(buffer, "PNG")
         write_whole(self.folder / name, buffer.getvalue(), shared=True)
@@ -74,16 +82,24 @@ class Explainer:
 def last_maps(cortex: Cortex, size: int) -> str:
     """The name of the module that gives the last maps of features with more than one place.
 
+    Transformers have maps at their very beginning, where a scan is cut up; after these come rows of features, or
+    maps whose channels are last.
+
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or features are no maps any more after it.
     """
-    names: list[str] = []
+    names: list[str | None] = []
     hooks = []
 
     def hook(name: str) -> Any:
         def seen(module: nn.Module, given: Any, made: Any) -> None:
-            if isinstance(made, Tensor) and made.ndim == 4 and made.shape[2] * made.shape[3] > 1:
+            if not isinstance(made, Tensor) or made.ndim not in (3, 4):
+                return
+            _, *sides, last = made.shape
+            if made.ndim == 4 and sides[1] == last > 1:
                 names.append(name)
+            elif sides[0] > 1 and (made.ndim == 3 or sides[0] == sides[1]):
+                names.append(None)
 
         return seen
 
@@ -94,8 +110,8 @@ def last_maps(cortex: Cortex, size: int) -> str:
         cortex(torch.zeros(1, 3, size, size, device=cortex.device))
     for registered in hooks:
         registered.remove()
-    if not names:
-        raise ConfigError("this network has no maps of features, so its answers cannot be explained by Grad-CAM")
+    if not names or names[-1] is None:
+        raise ConfigError(NO_MAPS)
     return names[-1]
 
 

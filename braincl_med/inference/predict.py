@@ -77,4 +77,5 @@ def _rows(
             yield Row(file, refusal=scan)
         else:
             answer = next(answered)
-            yield Row(file, answer, overlay=explainer.draw(file, scan, answer) if explainer else "")
+            drawn = explainer.draw(file, scan, answer) if explainer and answer.top else ""
+            yield Row(file, answer, overlay=drawn)

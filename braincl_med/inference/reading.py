@@ -21,14 +21,27 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def files_of(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files that are meant, as they were given; a folder stands for all in it, sorted, but for hidden ones."""
+    """The files that are meant, as they were given; a folder stands for all in it, sorted, but for hidden ones.
+
+    Links to folders are not followed, since they may lead in circles. They and folders that this user may not look
+    into come too, to be refused.
+    """
     for path in paths:
-        if path.is_dir():
-            for folder, folders, names in os.walk(path):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        if os.path.isdir(path):
+            yield from _files_in(path)
         else:
             yield path
+
+
+def _files_in(path: Path) -> Iterator[Path]:
+    closed: list[Path] = []
+    for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
+        yield from closed
+        closed.clear()
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names + links) if not name.startswith("."))
+    yield from closed
 
 
 def scans_of(
@@ -59,6 +72,10 @@ def scans_of(
 
 
 def _read(file: Path, size: int, fit: Fit) -> Pixels | ScanRefusedError:
+    if os.path.isdir(file):
+        if os.path.islink(file):
+            return ScanRefusedError(Kind.UNREADABLE, "links to folders are not followed: name the folder itself")
+        return ScanRefusedError(Kind.UNREADABLE, "this user may not look into this folder")
     try:
         return read_scan(file, size, fit)
     except ScanRefusedError as refused:

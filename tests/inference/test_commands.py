@@ -77,6 +77,56 @@ def test_the_exit_status_says_whether_files_were_refused(used, braincl, tmp_path
     assert err == "braincl: there is no file to answer: name pictures, DICOM files or folders that hold some\n"
 
 
+def test_no_scan_is_written_over(used, braincl, tmp_path, monkeypatch):
+    good = next(used.scans.glob("phantom-xray*")).read_bytes()
+    folder = tmp_path / "scans"
+    (folder / "more").mkdir(parents=True)
+    for file in (folder / "x.jpg", folder / "more" / "y.jpg", tmp_path / "z.jpg"):
+        file.write_bytes(good)
+    (tmp_path / "same.jpg").hardlink_to(tmp_path / "z.jpg")
+    (tmp_path / "linked").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(p for p in tmp_path.rglob("*"))
+    for arguments, reason in (
+        (["z.jpg", "--out", "z.jpg"], "'z.jpg' (--out) is one of the scans"),
+        (["z.jpg", "--out", "./scans/../z.jpg"], "'z.jpg' (--out) is one of the scans"),
+        (["z.jpg", "--out", "same.jpg"], "'same.jpg' (--out) is one of the scans"),
+        (["scans", "--out", "linked/x.jpg"], "'x.jpg' (--out) is one of the scans"),
+        (["scans", "--out", "linked/answers.csv"], "'answers.csv' (--out) lies in a folder of scans"),
+        (["z.jpg", "--explain", "."], "'.' (--explain) is there already"),
+        (["scans", "--explain", "scans"], "'scans' (--explain) is or lies in a folder of scans"),
+        (["linked", "--explain", "scans/more/why"], "'why' (--explain) is or lies in a folder of scans"),
+        (["scans", "--explain", tmp_path], "(--explain) is there already"),
+        (["scans", "--explain", "z.jpg"], "'z.jpg' (--explain) is there already"),
+    ):
+        status, out, err = braincl("predict", "tiny", *arguments, "--state", used.state)
+        assert (status, out) == (1, b"")
+        assert reason in err
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+    assert {p.read_bytes() for p in before if p.is_file()} == {good}
+    (tmp_path / "why").mkdir()
+    status, _, _ = braincl(
+        "predict", "tiny", "scans", "--state", used.state, "--explain", "why", "--out", "why/answers.csv"
+    )
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1.png", "+1.png", "-1.png", "@a.png", "\t=1.png", "\r=1.png", "'=1.png", "a=1.png"]
+)
+def test_no_text_of_a_table_is_a_formula(used, braincl, tmp_path, monkeypatch, name):
+    """And taking away what was put before gives it back."""
+    (tmp_path / name).write_bytes(next(used.scans.glob("phantom-xray*")).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = braincl("predict", "tiny", "--state", used.state, "--", name)
+    (row,) = csv.DictReader(io.StringIO(out.decode(), newline=""))
+    assert row["file"][0] in "'a"
+    assert row["file"].removeprefix("'") == name
+    assert float(row["score"]) < 0
+    _, out, _ = braincl("predict", "tiny", "--state", used.state, "--format", "json", "--", name)
+    assert json.loads(out)["scans"][0]["file"] == name
+
+
 def test_names_stand_as_they_were_given_also_those_that_are_no_utf8(used, braincl, tmp_path):
     good = next(used.scans.glob("phantom-xray*")).read_bytes()
     odd = tmp_path / b'a,"b"\xe9.png'.decode("utf-8", "surrogateescape")

@@ -22,7 +22,7 @@ from braincl_med.foundation.errors import BrainclError, ConfigError, RecordsErro
 from braincl_med.inference.digests import check_sums
 from braincl_med.inference.export.bundle import write_bundle
 from braincl_med.inference.export.folder import export
-from braincl_med.inference.export.onnx import LARGEST, OPSET, drawn, onnx_of
+from braincl_med.inference.export.onnx import LARGEST, OPSET, Compared, drawn, onnx_of
 from braincl_med.inference.export.page import Page, Points, Table, html, markdown
 from braincl_med.inference.model import Model
 from braincl_med.inference.network import Network
@@ -79,6 +79,19 @@ def test_onnx_answers_as_pytorch_for_every_batch(norm, familiar):
         assert np.abs(probabilities - expected[1]).max() <= 1e-4
         assert np.abs(score - expected[2]).max() <= 1e-4
         assert np.array_equal(aside, score < used.operating.threshold)
+
+
+@pytest.mark.parametrize(("name", "value"), [("classifier.weight", 3e38), ("backbone.bn2.running_var", -5.0)])
+def test_a_graph_sets_aside_what_is_no_number(name, value, monkeypatch):
+    broken = model()
+    broken.weights[name].fill_(value)
+    monkeypatch.setattr("braincl_med.inference.export.onnx.compare", lambda *_: Compared(0, 0, 0, 0))
+    session = onnxruntime.InferenceSession(onnx_of(broken)[0])
+    scans = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3)).astype(np.uint8)
+    assert session.run(["set_aside"], {"scans": scans})[0].all()
+    monkeypatch.undo()
+    with pytest.raises(BrainclError, match="differ from PyTorch's by nan"):
+        onnx_of(broken)
 
 
 def test_onnx_resamples_scans_as_the_network_does_and_needs_no_operating_point():

@@ -1,7 +1,12 @@
+import dataclasses
+import os
+
 import numpy as np
 import pytest
 import torch
 
+from braincl_med.cortex.backbones import BACKBONES, Backbone
+from braincl_med.cortex.cortex import Cortex
 from braincl_med.cortex.cortex import predict as logits_of
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_moments, load_weights, save_checkpoint
@@ -16,6 +21,7 @@ from braincl_med.inference.reading import files_of, scans_of
 from braincl_med.methods import METHODS
 from braincl_med.scans.reading import read_scan
 from braincl_med.scans.refusals import Kind, ScanRefusedError
+from braincl_med.settings.config import CortexConfig
 from braincl_med.streams import phantom
 from tests.federation.experiments import as_if_learned, tiny
 from tests.scans.files import dicom, grey
@@ -133,6 +139,86 @@ def test_a_folder_is_walked_sorted_and_without_what_is_hidden(tmp_path):
     found = [f.relative_to(tmp_path).as_posix() for f in files_of([tmp_path])]
     assert found == ["c.png", "a/1.png", "b/2.png"]
     assert list(files_of([tmp_path / "nowhere"])) == [tmp_path / "nowhere"]
+
+
+def test_what_lies_behind_a_link_or_a_closed_folder_is_refused_and_not_left_out(used, model, tmp_path, monkeypatch):
+    good = next(used.scans.glob("phantom-xray*"))
+    for name in ("closed", "open"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        (tmp_path / "scans" / name / "1.png").write_bytes(good.read_bytes())
+    (tmp_path / "scans" / "again").symlink_to(tmp_path / "scans")
+    (tmp_path / "scans" / ".hidden").symlink_to(tmp_path / "scans")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    rows = list(predict(model, files_of([tmp_path / "scans"])))
+    told = {row.file.relative_to(tmp_path).as_posix(): row.refusal and row.refusal.reason for row in rows}
+    assert told == {
+        "scans/again": "links to folders are not followed: name the folder itself",
+        "scans/closed": "this user may not look into this folder",
+        "scans/open/1.png": None,
+    }
+    # A link that was named is meant.
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(list(files_of([tmp_path / "scans" / "again"]))) == 3
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "é" * 120, "漢" * 80, "a漢" * 62])
+def test_an_overlays_name_is_short_and_unlike_others(used, model, tmp_path, name):
+    good = next(used.scans.glob("phantom-xray*")).read_bytes()
+    files = [tmp_path / f"{name}{end}.png" for end in "12"]
+    for file in files:
+        file.write_bytes(good)
+    rows = list(predict(model, files, explainer=Explainer(model, tmp_path / "why")))
+    assert {row.overlay for row in rows} == {file.name for file in (tmp_path / "why").iterdir()}
+    assert all(len(row.overlay.encode()) <= 91 for row in rows)
+
+
+class Tokens(torch.nn.Module):
+    """As a vision transformer: maps where the scan is cut up, rows of features behind."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.cut, self.rows, self.last = torch.nn.Conv2d(3, 64, 4, 4), torch.nn.LayerNorm(64), last
+
+    def forward(self, scans):
+        maps = self.cut(scans)
+        rows = self.rows(maps.permute(0, 2, 3, 1) if self.last else maps.flatten(2).mT)
+        return rows.flatten(1, -2).mean(1)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_transformer_is_refused_before_anything_is_written(model, tmp_path, monkeypatch, last):
+    monkeypatch.setitem(BACKBONES, "small", Backbone(64, lambda config: Tokens(last)))
+    weights = Cortex(9, model.cortex).weights()
+    with pytest.raises(ConfigError, match=r"no maps of features.*: leave --explain out"):
+        Explainer(dataclasses.replace(model, weights=weights), tmp_path / "why")
+    assert not (tmp_path / "why").exists()
+
+
+@pytest.mark.parametrize("network", ["vit_tiny_patch16_224", "test_vit"])
+def test_transformers_of_timm_are_not_explained(model, tmp_path, network):
+    side = 224 if network.startswith("vit") else 160
+    config = CortexConfig(network=network, input=side)
+    weights = Cortex(9, config).weights()
+    with pytest.raises(ConfigError, match="no maps of features"):
+        Explainer(dataclasses.replace(model, cortex=config, weights=weights), tmp_path)
+
+
+@pytest.mark.parametrize(("network", "side"), [("test_resnet", 96), ("lcnet_050", 96), ("test_convnext", 96)])
+def test_the_last_maps_have_more_than_one_place(network, side):
+    cortex = Cortex(9, CortexConfig(network=network)).eval()
+    shapes = []
+    module = dict(cortex.named_modules())[last_maps(cortex, side)]
+    module.register_forward_hook(lambda _, given, made: shapes.append(made.shape[2:]))
+    with torch.no_grad():
+        cortex(torch.zeros(1, 3, side, side))
+    assert shapes == [(3, 3)]
 
 
 def test_an_overlay_differs_from_the_scan_where_the_answer_hangs_on_it(used, model, tmp_path):

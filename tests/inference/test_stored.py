@@ -1,4 +1,7 @@
+import csv
+import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -8,10 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from braincl_med.foundation.errors import BrainclError, VaultError
 from braincl_med.foundation.files import canonical_json, sha256_of
+from braincl_med.inference.answer import Verdict
 from braincl_med.inference.digests import SUMS, check_sums, write_sums
+from braincl_med.inference.explain import Explainer
 from braincl_med.inference.network import Network
 from braincl_med.inference.opening import of_experiment
+from braincl_med.inference.predict import predict
 from braincl_med.inference.stored import DESCRIPTION, WEIGHTS, read_model
+from braincl_med.inference.table import NOT_FINITE, csv_lines, json_text
 
 
 @pytest.fixture
@@ -80,6 +87,70 @@ def test_digests_that_are_none_are_refused(copy, content):
         read_model(copy)
 
 
+def test_a_file_that_is_named_twice_is_refused(copy):
+    lines = (copy / SUMS).read_text()
+    (copy / SUMS).write_text(f"{'0' * 64}  card.md\n{lines}")
+    with pytest.raises(VaultError, match=r"it names 'card\.md' twice"):
+        read_model(copy)
+
+
+@pytest.mark.parametrize("name", [SUMS, DESCRIPTION, WEIGHTS, "card.md", "more"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "same", "dangling"])
+def test_only_regular_files_of_the_folder_count(copy, tmp_path, name, kind):
+    """Nobody waits for a pipe, reads without end, or reads what lies outside."""
+    former = copy / name
+    if former.exists():
+        former.rename(tmp_path / "same")
+    if kind == "pipe":
+        os.mkfifo(former)
+    else:
+        former.symlink_to({"endless": "/dev/zero", "same": tmp_path / "same", "dangling": "/nowhere"}[kind])
+    with pytest.raises(VaultError, match=f"'{name}' is no file but a link, a pipe or a device"):
+        read_model(copy)
+
+
+@pytest.mark.parametrize("target", ["bundle", "/etc"])
+def test_a_linked_folder_is_refused(copy, tmp_path, target):
+    if target == "bundle":
+        (copy / "bundle").rename(tmp_path / "bundle")
+        (copy / "bundle").symlink_to(tmp_path / "bundle")
+    else:
+        (copy / "more").symlink_to(target)
+    with pytest.raises(VaultError, match="is no file but a link"):
+        read_model(copy)
+
+
+@pytest.mark.parametrize("name", [SUMS, DESCRIPTION, WEIGHTS, "card.md"])
+def test_a_file_that_is_too_long_is_not_read(copy, name):
+    os.truncate(copy / name, 1 << 40)
+    with pytest.raises(VaultError, match=f"'{name}' has 1,099,511,627,776 bytes, that of an exported"):
+        read_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "explained"),
+    [
+        (lambda t: t["classifier.weight"].fill_(3e38), False),
+        (lambda t: t["familiarity.whitening"].fill_(1e200), False),
+        (lambda t: t["backbone.bn2.running_var"].fill_(-5), False),
+        (lambda t: None, True),
+    ],
+)
+def test_numbers_that_are_not_finite_are_no_answer_and_valid_json(used, copy, tmp_path, change, explained):
+    retold(copy, change)
+    model = read_model(copy)
+    file = next(used.scans.glob("phantom-xray*"))
+    (row,) = rows = list(predict(model, [file], explainer=Explainer(model, tmp_path / "why")))
+    assert bool(row.overlay) == explained
+    (told,) = json.loads(json_text(model, rows))["scans"]
+    (line,) = csv.DictReader(io.StringIO(b"".join(csv_lines(model, rows)).decode()))
+    if not explained:
+        assert row.verdict is Verdict.UNKNOWN
+        assert (told["class"], told["probability"], told["score"], told["top"]) == (None, None, None, [])
+        assert told["reason"] == line["reason"] == NOT_FINITE
+        assert line["class"] == line["probability"] == line["score"] == ""
+
+
 def test_the_weights_of_another_network_are_refused(used, copy):
     def other(tensors):
         tensors["classifier.bias"] += 1
@@ -105,9 +176,22 @@ def test_the_weights_of_another_network_are_refused(used, copy):
         (lambda b: b["cortex"].update(network="no-such-net"), "there is no backbone 'no-such-net'"),
         (lambda b: b["registry"]["tasks"].pop(), "holds no network 'small' of 6 classes"),
         (lambda b: b["operating"].update(temperature=0), "describes no exported network"),
-        (lambda b: b["operating"].update(score="max-softmax"), "score is not the one that this network has"),
+        (lambda b: b["operating"].update(score="max-softmax", threshold=0.5), "score is not the one"),
         (lambda b: b["operating"]["counts"].pop(), "is that of 8 classes, there are 9"),
-        (lambda b: b["tensors"].pop("classifier.bias"), "have other names, types or shapes"),
+        (lambda b: b["tensors"].pop("classifier.bias"), "holds no network 'small' of 9 classes"),
+        (lambda b: b["tensors"].update({"classifier.bias": ["float32", [9.0]]}), "describes no exported network"),
+        (lambda b: b.update(version=True), "describes no exported network"),
+        (lambda b: b.update(version=0), "describes no exported network"),
+        (lambda b: b.update(size=28.0), "describes no exported network"),
+        (lambda b: b.update(size=True), "describes no exported network"),
+        (lambda b: b["cortex"].update(input="28"), "describes no exported network"),
+        (lambda b: b["operating"].update(temperature=1e-300), "describes no exported network"),
+        (lambda b: b["operating"].update(threshold=1e308), "describes no exported network"),
+        (lambda b: b["registry"]["tasks"][0]["classes"][0].update(label="x"), "describes no exported network"),
+        (lambda b: b["registry"]["tasks"][0]["classes"][0].update(dataset="own"), "describes no exported network"),
+        (lambda b: b.update(remembered=[0]), "or of another number of classes than 1"),
+        (lambda b: b.update(remembered=[*range(8), 9]), "names remembered classes that the network has not"),
+        (lambda b: b.update(remembered=[0, 0, *range(7)]), "names remembered classes that the network has not"),
     ],
 )
 def test_a_description_of_something_else_is_refused(copy, change, reason):
@@ -129,6 +213,8 @@ def test_a_description_of_something_else_is_refused(copy, change, reason):
         (lambda t: t.pop("familiarity.centres"), "holds no memory of this network's features"),
         (lambda t: t.update({"familiarity.centres": torch.zeros(9, 3).double()}), "memory of other features"),
         (lambda t: t.update({"familiarity.whitening": torch.zeros(64, 64)}), "holds no memory"),
+        (lambda t: t.update({"familiarity.centres": torch.zeros(1, 64).double()}), "number of classes than 9"),
+        (lambda t: t.update({"familiarity.centres": torch.zeros(10, 64).double()}), "another number of classes"),
     ],
 )
 def test_tensors_of_something_else_are_refused(copy, change, reason):

@@ -88,6 +88,7 @@ def _identity(experiment: Experiment, summary: Summary, model: Model) -> tuple[B
         ("Method", experiment.method),
         ("Network", f"{model.cortex.network}, {len(model.classes)} classes in {len(model.registry.tasks)} tasks"),
         ("Scans", f"RGB, {model.size} × {model.size} pixels; others are fitted ({model.fit})"),
+        ("ONNX", "one scan at a time or more: a batch of none is an error"),
         ("Hospitals", f"{hospitals}, of which {len(summary.hospitals)} evaluated it"),
         ("Missing at times", ", ".join(missing) or "none"),
         ("Learned from", experiment.data),
@@ -218,10 +219,10 @@ def _unmeasured(store: RunStore, summary: Summary, model: Model, counts: Counts)
         bare = [spec.name for spec, count in zip(model.classes, operating.counts, strict=True) if not count]
         if bare:
             yield f"Calibration for {', '.join(bare)}: no scan of these was among those that it was chosen by."
-        if operating.source in ("recalls", "training"):
+        if operating.source in ("recalls", "training", "mixed"):
             yield (
-                "Calibration on scans that the network was not trained on: of new scans more than the stated share "
-                "may be set aside."
+                "Calibration on scans alone that the network was not trained on: of new scans more than the stated "
+                "share may be set aside."
             )
         elif operating.source == "evaluated":
             yield "Accuracy on scans that nothing was chosen by: validation scans were evaluated."

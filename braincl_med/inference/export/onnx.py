@@ -51,14 +51,18 @@ class _Graph(nn.Module):
 
     def forward(self, scans: Tensor) -> tuple[Tensor, ...]:
         logits, probabilities, score = self.network(scans)
-        return (logits, probabilities, score, *(() if self.threshold is None else (score < self.threshold,)))
+        if self.threshold is None:
+            return logits, probabilities, score
+        # Comparisons with what is no number are false: so it is set aside.
+        answered = (score >= self.threshold) & (probabilities.sum(1) > 0)
+        return logits, probabilities, score, ~answered
 
 
 def onnx_of(model: Model) -> tuple[bytes, Compared]:
     """The ONNX file of a model, and how far it is from PyTorch.
 
-    Its input `scans` is (batch, size, size, 3) uint8, its outputs are `logits`, `probabilities`, `score` and, with an
-    operating point, `set_aside`. It names no file of this machine, and two exports are equal.
+    Its input `scans` is (batch, size, size, 3) uint8, batch ≥ 1, its outputs are `logits`, `probabilities`, `score`
+    and, with an operating point, `set_aside`. It names no file of this machine, and two exports are equal.
 
     Raises:
         BrainclError: the network cannot be exported, or its answers differ by more than `LARGEST`.
@@ -66,7 +70,7 @@ def onnx_of(model: Model) -> tuple[bytes, Compared]:
     network = Network.of(model).to("cpu")
     content = _exported(model, network)
     compared = compare(content, network, drawn(model.size))
-    worst = max(compared.logits, compared.probabilities, compared.score)
+    worst = float(np.max([compared.logits, compared.probabilities, compared.score]))  # NaN where any is
     if not worst <= LARGEST:
         raise BrainclError(
             f"the exported network's answers differ from PyTorch's by {worst:.2g}, at most {LARGEST:.0e} is "
@@ -83,10 +87,11 @@ def compare(content: bytes, network: Network, scans: Images) -> Compared:
     found = session.run(list(OUTPUTS), {INPUT: scans})
     with torch.inference_mode():
         expected = [t.numpy() for t in network(torch.from_numpy(scans))]
-    differences = [
-        float((np.abs(np.asarray(a, np.float64) - b) / np.maximum(1, np.abs(b))).max())
-        for a, b in zip(found, expected, strict=True)
-    ]
+    with np.errstate(invalid="ignore"):  # the difference of infinities is NaN, which is no small one
+        differences = [
+            float((np.abs(np.asarray(a, np.float64) - b) / np.maximum(1, np.abs(b))).max())
+            for a, b in zip(found, expected, strict=True)
+        ]
     return Compared(len(scans), *differences)
 
 
