@@ -311,6 +311,14 @@ def _operating_point(reports: Sequence[Report], told: Weights) -> OperatingPoint
     point = join(known, "familiarity" if told else "max-softmax")
     if point is not None:
         log.info("%s", point)
+        # Nobody sees whether scans exist, so whoever reads the log must see who decides.
+        scans = {r.hospital: sum(int(k.classes.sum()) for k in one) for r, one in zip(reports, known, strict=True)}
+        name, most = max(scans.items(), key=lambda item: item[1])
+        if len(scans) > 2 and 2 * most > sum(scans.values()):
+            log.warning(
+                "%s tells of %d of %d known scans, so the operating point is mostly its own", name, most,
+                sum(scans.values()),
+            )  # fmt: skip
     return point
 
 

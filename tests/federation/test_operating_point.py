@@ -4,9 +4,10 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 
-from braincl_med.evaluation.operating import TEMPERATURES
+from braincl_med.evaluation.operating import TEMPERATURES, Known
 from braincl_med.federation.checkpoint import (
     NAME,
     VERSION,
@@ -16,12 +17,13 @@ from braincl_med.federation.checkpoint import (
     load_moments,
     save_checkpoint,
 )
-from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.coordinator import Coordinator, _operating_point
 from braincl_med.federation.extend import add_task, remove_task
 from braincl_med.federation.hospital import Hospital
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import ConfigError, DataError, VaultError
 from braincl_med.foundation.files import canonical_json, sha256_of
+from braincl_med.messages.report import Report
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
@@ -135,6 +137,21 @@ def test_validation_scans_that_cannot_be_had_are_none(tmp_path, monkeypatch):
 
     object.__setattr__(hospital, "source", Broken())
     assert len(hospital.validation(build_registry(hospital.config.stream, 1), 0)) == 0
+
+
+def test_a_hospital_that_tells_of_most_scans_is_named(caplog):
+    def told(hospital, scans):
+        logits = np.random.default_rng(0).normal(size=(scans, 2))
+        known = Known.of("validation", "max-softmax", logits, np.full(scans, 0.5), np.arange(scans) % 2)
+        return Report(hospital, figures={"known": [known.as_figure()]})
+
+    for scans, words in (
+        (30, ""),
+        (500, "c tells of 500 of 560 known scans, so the operating point is mostly its own"),
+    ):
+        caplog.clear()
+        assert _operating_point([told("a", 30), told("b", 30), told("c", scans)], {}).scans == 60 + scans
+        assert "\n".join(r.message for r in caplog.records if r.levelname == "WARNING") == words
 
 
 def test_sums_that_belong_to_no_scans_are_that_hospitals_refusal(tmp_path):
