@@ -34,8 +34,7 @@ OPERATIONS = {
 }
 SEALED = Keys(Key(bytes(range(32))), Key(bytes(range(32, 64))), "st-elsewhere")
 ROTATED = Keys(Key(bytes(range(64, 96))), None, "st-elsewhere")
-ON_SEALED = {name: OPERATIONS[name] for name in ("consolidate", "erase")}
-ON_SEALED["seal"] = lambda vault: vault.seal(ROTATED)
+ON_SEALED = {"erase": OPERATIONS["erase"], "seal": lambda vault: vault.seal(ROTATED)}
 
 
 def fill(vault):

@@ -99,7 +99,7 @@ def test_an_interruption_at_any_step_leaves_the_state_before_or_after(filled, tm
 
 @pytest.mark.parametrize(
     ("operation", "mode"),
-    [("consolidate", "full-once"), ("erase", "kill"), ("seal", "kill"), ("seal", "full")],
+    [("erase", "kill"), ("seal", "kill")],
 )
 def test_so_does_one_in_a_sealed_vault(filled, tmp_path, operation, mode):
     begun = shutil.copytree(filled, tmp_path / "begun" / "trial")
