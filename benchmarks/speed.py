@@ -3,13 +3,16 @@
     BRAINCL_DATA=/folder/of/npz/files python benchmarks/speed.py
 
 1. Coder: nanoseconds a symbol and overhead over the tables' entropy, for a shard of more than a million symbols.
-2. Recall: reading, decoding and completing a vault's cues, as a share of a sleep of 10 epochs on them.
+2. Recall: reading, decoding and completing a vault's cues, as a share of a sleep of 10 epochs on them; and how much
+   longer it takes from a sealed vault, as the median over pairs of recalls one after the other.
 3. Room: how much the process grows while 100,000 scans are encoded, beyond the cues themselves.
 """
 
 import argparse
 import os
 import resource
+import secrets
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -25,11 +28,13 @@ from braincl_med.phases.sleep import sleep
 from braincl_med.settings.config import DATA_VARIABLE, CortexConfig, SleepConfig
 from braincl_med.settings.memory import LinearMemory
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
+from braincl_med.vault.keys import Key, Keys
 from braincl_med.vault.vault import Vault
 
 SCANS = 2000
 EPOCHS = 10
 MANY = 100_000
+PAIRS = 5
 
 
 def main() -> None:
@@ -79,6 +84,7 @@ def main() -> None:
         started = time.perf_counter()
         recalled = vault.recall(0)
         recalling = time.perf_counter() - started
+        ratio = _sealed_ratio(vault)
     torch.manual_seed(0)
     cortex = Cortex(len(shards), CortexConfig(stem="3x3-stride2", precision="auto"))
     started = time.perf_counter()
@@ -86,8 +92,29 @@ def main() -> None:
     sleeping = time.perf_counter() - started
     share = recalling / sleeping
     print(f"recall: {recalling:.2f} s, {EPOCHS} epochs of sleep {sleeping:.1f} s, share {share:.2%}")
+    print(f"recall of the same vault sealed under two keys: {ratio:.3f} times as long")
 
     _print_growth(module, images)
+
+
+def _sealed_ratio(vault: Vault) -> float:
+    """How many times as long a recall takes from the same vault sealed under two keys, the longest way of reading."""
+    keys = Keys(Key(secrets.token_bytes(32)), Key(secrets.token_bytes(32)), "speed")
+    folder = vault.folder.with_name("sealed") / vault.folder.name
+    shutil.copytree(vault.folder, folder)
+    Vault(folder).seal(keys)
+    sealed, seconds = Vault(folder, keys), []
+    sealed.recall(0)  # imports the library
+    for number in range(2 * PAIRS):
+        # Plain first in one pair, sealed first in the next.
+        first = (vault, sealed) if number % 2 else (sealed, vault)
+        taken = {}
+        for held in first:
+            started = time.perf_counter()
+            held.recall(0)
+            taken[held is sealed] = time.perf_counter() - started
+        seconds.append(taken[True] / taken[False])
+    return float(np.median(seconds))
 
 
 def _print_growth(module: MemoryModule, images: Images) -> None:

@@ -8,19 +8,24 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
-from braincl_med.federation.hospital import Hospital, require_own
+from braincl_med.federation.hospital import Hospital, keys_of, require_own
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING
+from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.place import NOTES, Place
 from braincl_med.streams.source import ScanSource
+from braincl_med.vault.keys import Keys
 from braincl_med.vault.vault import Vault
 
 app = ClientApp()
+
+OWN = {"site", "vault-dir", "data-dir", "network-dir", "vault-key", "network-key"}
+"""What a hospital's own node may say, and a simulated one never does."""
 
 
 def hospital_of(context: Context) -> Hospital:
@@ -28,10 +33,12 @@ def hospital_of(context: Context) -> Hospital:
 
     From the node's configuration: `partition-id` says which share of the stream it holds; `site` names it (default
     `site-<partition-id>`); `vault-dir` and `data-dir` are absolute folders (default: below the run's state root, and
-    the run's data root); own scans in a `data-dir` are this hospital's alone.
+    the run's data root); own scans in a `data-dir` are this hospital's alone; `vault-key`, `network-key` and
+    `network-dir` seal its vault.
 
     Raises:
-        ConfigError: the node has no partition-id, one beyond the experiment's hospitals, or a name that is none.
+        ConfigError: the node has no partition-id, one beyond the experiment's hospitals, or a name that is none; a
+            key cannot be used, or the run names one.
     """
     overrides = dict(context.run_config)
     config = load_experiment(str(overrides.pop("config")), overrides)
@@ -50,7 +57,27 @@ def hospital_of(context: Context) -> Hospital:
     own = _absolute(node, "data-dir")
     place = Place(own or config.data_folder, name, alone=own is not None, notes=vault / NOTES)
     source = ScanSource(config.stream, place, config.seed, partition, config.federation.hospitals)
-    return Hospital(name, config, source, Vault(vault / config.name))
+    return Hospital(name, config, source, Vault(vault / config.name, _keys(node, config, name)))
+
+
+def _keys(node: Mapping[str, object], config: ExperimentConfig, name: str) -> Keys:
+    """The keys of this hospital's vault: a simulated one's are the run's, any other's its node's own.
+
+    Raises:
+        ConfigError: the run names a key to a hospital that is not simulated, or as `keys_of`.
+    """
+    # Flower's simulation tells each of its nodes how many there are, and such a node has nothing of its own.
+    simulated = "num-partitions" in node and not OWN & node.keys()
+    if simulated:
+        return keys_of(config, name, config.vault_key, config.network_key)
+    if config.vault_key or config.network_key:
+        # A server must not say what a hospital reads as a key, nor which command it runs for one.
+        raise ConfigError(
+            "the run's configuration names vault-key or network-key, which a hospital takes from its own node alone: "
+            "leave them out of the run, and start the SuperNode with --node-config 'vault-key=\"file:/…\" …'"
+        )
+    vault_key, network_key = (str(node.get(key, "")) for key in ("vault-key", "network-key"))
+    return keys_of(config, name, vault_key, network_key, _absolute(node, "network-dir"))
 
 
 def handle(message: Message, context: Context) -> Message:

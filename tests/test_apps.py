@@ -199,6 +199,42 @@ def test_a_vault_dir_and_a_site_name_of_the_node_are_used(tmp_path):
     assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("st-elsewhere",)
 
 
+def test_a_node_seals_its_vault_with_keys_of_its_own(tmp_path):
+    config = tiny(tmp_path / "state", stream_task_count=1, federation_hospitals=1)
+    (tmp_path / "vault.key").write_bytes(bytes(range(32)))
+    (tmp_path / "vault.key").chmod(0o600)
+    own = {"vault-dir": str(tmp_path / "vault"), "site": "north", "vault-key": f"file:{tmp_path / 'vault.key'}"}
+    apart = {"network-key": "command:head -c 32 /dev/urandom", "network-dir": str(tmp_path / "apart")}
+    (context,) = contexts(config, nodes=1, **own, **apart).values()
+    keys = hospital_of(context).vault.keys
+    assert (keys.vault.secret, keys.hospital, keys.network_dir) == (bytes(range(32)), "north", tmp_path / "apart")
+    assert len(keys.network.secret) == 32
+    serve(InProcessGrid(contexts(config, nodes=1, **own)), config)
+    entry = Vault(tmp_path / "vault" / "tiny").entry(0)
+    assert (entry.seal.hospital, entry.seal.key) == ("north", keys.vault.id)
+    assert Vault(tmp_path / "vault" / "tiny", keys).load(0).records
+
+
+@pytest.mark.parametrize("named", ["vault_key", "network_key"])
+@pytest.mark.parametrize(
+    "node", [{"vault-dir": "/vault"}, {"vault-key": "env:OWN"}, {"site": "north"}, "no simulation"]
+)
+def test_a_run_cannot_say_what_a_hospital_takes_for_a_key_or_runs_for_one(tmp_path, named, node):
+    """A command in the run's configuration would be the server's code."""
+    witness = tmp_path / "witness"
+    keys = {"vault_key": f"command:touch {witness}", named: f"command:touch {witness}"}
+    (context, _) = contexts(tiny(tmp_path, **keys)).values()
+    if node == "no simulation":
+        del context.node_config["num-partitions"]
+    else:
+        context.node_config.update(node)
+    with pytest.raises(
+        ConfigError, match="which a hospital takes from its own node alone: leave them out of the run"
+    ):
+        hospital_of(context)
+    assert not witness.exists()
+
+
 def test_too_few_hospitals_are_waited_for_and_then_named(tmp_path):
     config = tiny(tmp_path, federation_wait_seconds=0.1)
     with pytest.raises(RuntimeError, match="1 of 2 hospitals connected within 0 s, the quorum is 2"):

@@ -74,7 +74,7 @@ def test_the_method_and_its_benchmarks_import_without_flower_streamlit_and_the_d
     code = """
 import sys
 for name in ("flwr", "flwr_datasets", "datasets", "streamlit", "monai", "medmnist", "opacus", "ray", "typer",
-             "skimage", "psutil", "matplotlib", "pandas", "sklearn", "scipy"):
+             "cryptography", "skimage", "psutil", "matplotlib", "pandas", "sklearn", "scipy"):
     sys.modules[name] = None
 import braincl_med.federation.local
 import braincl_med.vault.vault, braincl_med.records.summary

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from apps.cli.options import NetworkDirOption, NetworkKeyOption, VaultKeyOption, keys_for
 from braincl_med.foundation.errors import BrainclError, ConfigError
 
 NOT_KEPT = 3
@@ -23,6 +24,9 @@ def audit(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     state: Annotated[Path | None, typer.Option("--state", help="State root that records the audit.")] = None,
+    vault_key: VaultKeyOption = "",
+    network_key: NetworkKeyOption = "",
+    network_dir: NetworkDirOption = None,
 ) -> None:
     """Check that vaults hold sound memories and nothing else.
 
@@ -37,7 +41,8 @@ def audit(
 
     if out is not None and any(out.resolve().is_relative_to(vault.resolve()) for vault in vaults):
         raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")
-    report = audit_vaults(vaults, None if scans is None else load_scans(scans))
+    keys = keys_for(vault_key, network_key, network_dir)
+    report = audit_vaults(vaults, None if scans is None else load_scans(scans), keys)
     typer.echo(json.dumps(report, indent=2) if as_json else text(report))
 
     def write() -> None:

@@ -20,6 +20,7 @@ import braincl_med
 from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import record_end, starting_point
+from braincl_med.federation.hospital import keys_of
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
 from braincl_med.foundation.logs import log_path
@@ -54,6 +55,8 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     Raises:
         BrainclError: it was refused before the start, or failed; the message says why.
     """
+    # Before anything is written or handed on: what is no key's place might be a key.
+    keys_of(config, "site-0", config.vault_key, config.network_key)
     stream, fallback = resolve(config.stream, config.data_folder)
     if fallback:
         log.warning("%s", fallback)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,32 @@ from braincl_med.foundation.files import make_folder
 from braincl_med.settings.config import STATE_VARIABLE, ExperimentConfig
 from braincl_med.settings.loading import load_experiment
 
+if TYPE_CHECKING:
+    from braincl_med.vault.keys import Keys
+
 StateOption = Annotated[
     Path | None, typer.Option("--state", help="State root (default: $BRAINCL_STATE, else ~/.braincl).")
+]
+VaultKeyOption = Annotated[
+    str,
+    typer.Option(
+        "--vault-key",
+        envvar="BRAINCL_VAULT_KEY",
+        metavar="PLACE",
+        help="Where the key of sealed vaults comes from: file:/…, env:NAME, credential:NAME or command:…",
+    ),
+]
+NetworkKeyOption = Annotated[
+    str,
+    typer.Option(
+        "--network-key",
+        envvar="BRAINCL_NETWORK_KEY",
+        metavar="PLACE",
+        help="The same of the key of their completion networks, if these have one.",
+    ),
+]
+NetworkDirOption = Annotated[
+    Path | None, typer.Option("--network-dir", help="Where completion networks lie, if not beside the cues.")
 ]
 OverrideOption = Annotated[
     list[str] | None, typer.Option("--set", "-c", help="Override a key: -c sleep-epochs=6. May be repeated.")
@@ -35,6 +59,17 @@ def load(config: str, override: list[str] | None, state: Path | None) -> Experim
     experiment = load_experiment(config, pairs)
     _folder(experiment)
     return experiment
+
+
+def keys_for(vault_key: str, network_key: str, network_dir: Path | None, *, plain_too: bool = True) -> "Keys":
+    """The keys that the options name, to look at vaults with; `plain_too` is for whoever takes plain files as well.
+
+    Raises:
+        ConfigError: as `Keys.read`.
+    """
+    from braincl_med.vault.keys import Keys
+
+    return Keys.read(vault_key, network_key, network_dir=network_dir, plain_too=plain_too)
 
 
 def state_root(state: Path | None) -> Path:

@@ -10,7 +10,8 @@ import torch
 
 from braincl_med.federation.received import objection_to_order
 from braincl_med.foundation.arrays import Images
-from braincl_med.foundation.errors import BrainclError, DataError, FederationError, MissingScansError
+from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, FederationError, MissingScansError
+from braincl_med.foundation.files import narrow, storage_error
 from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
@@ -24,6 +25,7 @@ from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Registry, Scans, TaskSpec
+from braincl_med.vault.keys import Keys
 from braincl_med.vault.vault import Vault
 
 log = logging.getLogger("braincl")
@@ -52,6 +54,7 @@ class Hospital:
             if reason := objection_to_order(order, phase, self.method, self.config.cortex):
                 raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
             seed_everything(self.seed(order))
+            self._narrow_vault()
             return publish(self, phase, order, phase.run(self, order))
         except BrainclError as error:
             log.error("%s: %s failed: %s", self.name, order.phase, error)
@@ -61,6 +64,13 @@ class Hospital:
         except Exception as error:
             log.exception("%s: %s failed", self.name, order.phase)
             return Report(self.name, failure=f"unexpected {type(error).__name__} in {order.phase}; see the local log")
+
+    def _narrow_vault(self) -> None:
+        """Take the folder of this hospital's vaults from everybody else, where a former version made it wider."""
+        try:
+            narrow(self.vault.folder.parent)
+        except OSError as error:
+            raise storage_error(self.vault.folder.parent, 0, error) from error
 
     def permitted(self, order: Order) -> Phase:
         """The phase of an order that belongs to this hospital's own experiment and to its schedule.
@@ -137,11 +147,33 @@ class Hospital:
         entry = self.vault.entry(task)
         if entry is None:
             return Scans.none(self.config.stream.size)
-        return _recall(self.vault.folder, task, entry.sha256)
+        return _recall(self.vault, task, entry.sha256)
 
     def seed(self, order: Order) -> int:
         """The seed of all that is random in an order."""
         return seed_for(self.config.seed, self.name, order.task, order.phase, order.round)
+
+
+def keys_of(
+    config: ExperimentConfig, hospital: str, vault_key: str, network_key: str, network_dir: Path | None = None
+) -> Keys:
+    """The keys of a hospital's vault in an experiment; none where no place is named.
+
+    Args:
+        config: the experiment.
+        hospital: its name.
+        vault_key, network_key: where the keys come from (`vault.keys`).
+        network_dir: where completion networks lie; None means beside the cues.
+
+    Raises:
+        ConfigError: there is no such key, or the method keeps what would not be sealed.
+    """
+    if vault_key and "memory" not in config.facts.sections:
+        raise ConfigError(
+            f"vault-key seals the memories of method braincl, and method {config.method} keeps none or others: "
+            "leave vault-key out"
+        )
+    return Keys.read(vault_key, network_key, hospital=hospital, network_dir=network_dir)
 
 
 def require_own(order: Order, config: ExperimentConfig) -> None:
@@ -167,8 +199,8 @@ def require_own(order: Order, config: ExperimentConfig) -> None:
 
 
 @lru_cache(maxsize=64)
-def _recall(folder: Path, task: int, sha256: str) -> Scans:
+def _recall(vault: Vault, task: int, sha256: str) -> Scans:
     """Recalled scans by the digest of their cue file: the same for a whole sleep phase, held as uint8 in memory."""
-    scans = Vault(folder).recall(task)
+    scans = vault.recall(task)
     log.debug("recalled %d scans of task %d from %s", len(scans), task, sha256[:8])
     return scans

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.exchange import Exchange
-from braincl_med.federation.hospital import Hospital
+from braincl_med.federation.hospital import Hospital, keys_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.settings.config import ExperimentConfig
@@ -22,7 +22,10 @@ def local_hospitals(config: ExperimentConfig) -> list[Hospital]:
             name=f"site-{number}",
             config=config,
             source=ScanSource(config.stream, Place.simulated(config, number), config.seed, number, count),
-            vault=Vault(config.state_folder / f"site-{number}" / config.name),
+            vault=Vault(
+                config.state_folder / f"site-{number}" / config.name,
+                keys_of(config, f"site-{number}", config.vault_key, config.network_key),
+            ),
         )
         for number in range(count)
     ]

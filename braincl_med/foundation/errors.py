@@ -21,6 +21,10 @@ class VaultError(BrainclError):
     """A vault or one of its files cannot be read, written or trusted."""
 
 
+class SealedError(VaultError):
+    """It is sealed, and the key that would open it was not given."""
+
+
 class LockedError(VaultError):
     """Another process is writing there."""
 

@@ -135,6 +135,23 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
+def make_private(folder: Path) -> None:
+    """Make `folder` for its owner alone if it is missing; those above it, if missing, as `make_folder` does."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def narrow(folder: Path) -> None:
+    """Take a folder's permissions from all but its owner, if this user is that; nothing where there is no folder."""
+    if not folder.is_dir():
+        return
+    seen = folder.stat()
+    if seen.st_mode & 0o077 and seen.st_uid == os.geteuid():
+        folder.chmod(seen.st_mode & 0o700)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename or a deletion in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -43,7 +43,7 @@ def _encode(site: Site, order: Order) -> Report:
     Tasks that this hospital missed, because it was away, are made up for.
     """
     # Before anything is learned, not at sleep: a memory that was lost or changed cannot be made up for.
-    check(site.vault.folder)
+    check(site.vault)
     erased = {erasure.task for erasure in site.vault.erasures()}
     for earlier in range(order.task):
         if site.vault.entry(earlier) is None and earlier not in erased:

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import sha256_of, storage_error, write_whole
+from braincl_med.vault.folders import make_experiment
 
 FORMAT = b"BCLKEPT\x01"
 """Magic and version; then the SHA-256 of the rest."""
@@ -47,6 +48,8 @@ class Kept:
         """
         content = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
         path, former = self._paths(item, task)
+        make_experiment(self.folder.parent)
+        make_experiment(self.folder)
         write_whole(path, FORMAT + bytes.fromhex(sha256_of(content)) + content)
         _delete(former)
 

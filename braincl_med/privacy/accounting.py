@@ -1,6 +1,7 @@
 """Whose every file in a vault is: the vault's own, or somebody's that an audit must name and look into."""
 
 import re
+import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 from braincl_med.foundation.files import LOCK_NAME, PARTIAL_SUFFIX
 from braincl_med.privacy.search import looks_like
 from braincl_med.vault.cuefile import MAGIC
-from braincl_med.vault.folders import CUE_NAME, MANIFEST
+from braincl_med.vault.envelope import is_sealed
+from braincl_med.vault.folders import CUE_NAME, MANIFEST, NETWORK_NAME
 
 LOCK_CONTENT = re.compile(rb"(process \d{1,10})?")
 
@@ -47,6 +49,17 @@ def account(inside: Sequence[Path], committed: Collection[str] | None, place: Pl
     return Accounted(own, tuple(problems), tuple(unknown))
 
 
+def wide(folder: Path, place: Place) -> list[str]:
+    """A sentence for the folder, and for each folder and file below it, that others than its owner may use."""
+    problems = []
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        seen = path.lstat().st_mode
+        expected = 0o700 if stat.S_ISDIR(seen) else 0o600
+        if not stat.S_ISLNK(seen) and stat.S_IMODE(seen) & ~expected:
+            problems.append(f"{place(path)} has mode {stat.S_IMODE(seen):04o}, expected {expected:04o}")
+    return problems
+
+
 def suspects(unknown: Sequence[Path], place: Place) -> list[str]:
     """Judge unknown files by their content: a sentence for each that is, or may hold, a scan."""
     problems = []
@@ -55,7 +68,7 @@ def suspects(unknown: Sequence[Path], place: Place) -> list[str]:
         kind = looks_like(content)
         if kind is not None:
             problems.append(f"{place(path)} looks like {kind}")
-        elif content and not content.startswith(MAGIC):
+        elif content and not content.startswith(MAGIC) and not is_sealed(content):
             problems.append(f"{place(path)} has no known format and may hold raw pixels")
     return problems
 
@@ -72,7 +85,7 @@ def _foreign(path: Path, committed: Collection[str] | None) -> str | None:
         return "is a folder"
     if path.name.endswith(PARTIAL_SUFFIX):
         return "is left over from an interrupted write"
-    if committed is not None and CUE_NAME.match(path.name):
+    if committed is not None and (CUE_NAME.match(path.name) or NETWORK_NAME.match(path.name)):
         return "is named like a cue file, but no manifest commits it"
     return "does not belong in a vault"
 

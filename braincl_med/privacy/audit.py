@@ -4,17 +4,18 @@ The report is plain JSON, the same on the terminal, in a file, and in the run st
 
     vaults ─┬─ vault, passed, experiments
             ├─ checks     check, passed, detail                       one a kind of check
-            ├─ files      file, bytes, records, bits-per-scan, …      one a committed cue file
+            ├─ files      file, stored, bytes, records, …             one a committed cue file
             └─ fidelity   psnr, ssim, re-identified, scans, tasks     or null when no scans were given
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, VaultError
-from braincl_med.privacy.accounting import account, suspects
+from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, SealedError, VaultError
+from braincl_med.privacy.accounting import account, suspects, wide
 from braincl_med.privacy.committed import contradictions, hidden, read_manifest, strange_texts
 from braincl_med.privacy.fidelity import Likeness, likeness
 from braincl_med.privacy.given import GivenScans
@@ -24,27 +25,43 @@ from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.erasures import LOG, from_log
 from braincl_med.vault.folders import MANIFEST, is_experiment
-from braincl_med.vault.vault import Entry, Manifest, Vault
-from braincl_med.vault.verify import decoded
+from braincl_med.vault.keys import NO_KEYS, Keys
+from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.vault import Vault
+from braincl_med.vault.verify import check_unopened, decoded
 
 MANIFEST_CHECK = "The manifest is intact"
 FILES_CHECK = "Every committed file is intact"
 CUES_CHECK = "Every cue decodes"
 BYTES_CHECK = "Nothing is hidden in a cue file"
+SEAL_CHECK = "All memories are sealed, or all are plain"
+MODES_CHECK = "Nobody but its owner may use the vault"
 FOLDER_CHECK = "Nothing but memories lies in the vault"
 SCANS_CHECK = "No raw scan lies in the vault"
+
+CHECKS = (
+    MANIFEST_CHECK,
+    FILES_CHECK,
+    CUES_CHECK,
+    BYTES_CHECK,
+    SEAL_CHECK,
+    MODES_CHECK,
+    FOLDER_CHECK,
+    SCANS_CHECK,
+)
 
 MOST_NAMED = 50
 """Problems that one check spells out; more are counted."""
 Report = dict[str, Any]
 
 
-def audit(vaults: Sequence[Path], given: GivenScans | None = None) -> Report:
+def audit(vaults: Sequence[Path], given: GivenScans | None = None, keys: Keys = NO_KEYS) -> Report:
     """Audit vaults; nothing in them is changed.
 
     Args:
         vaults: hospitals' vault folders, or folders of one experiment each.
         given: a hospital's raw scans, to be searched for in all the vaults and compared with its recalls.
+        keys: of all the vaults. What they do not open cannot be decoded, which fails the checks that ask for it.
 
     Raises:
         VaultError: a folder is missing, or a vault is being written.
@@ -65,7 +82,7 @@ def audit(vaults: Sequence[Path], given: GivenScans | None = None) -> Report:
         compared = next((v for v in vaults if given.hospital in ("", _hospital_folder(v).name)), None)
         if compared is None:
             raise DataError(f"the scans are those of hospital {given.hospital!r}: audit the vault of that name")
-    return {"vaults": [_VaultAudit(v, given, compare=v is compared).report() for v in vaults]}
+    return {"vaults": [_VaultAudit(v, given, keys, compare=v is compared).report() for v in vaults]}
 
 
 def passed(report: Report) -> bool:
@@ -93,15 +110,15 @@ def _hospital_folder(folder: Path) -> Path:
 class _VaultAudit:
     """The audit of one vault; every check adds the problems that it finds, each with its place."""
 
-    def __init__(self, folder: Path, given: GivenScans | None, *, compare: bool) -> None:
+    def __init__(self, folder: Path, given: GivenScans | None, keys: Keys, *, compare: bool) -> None:
         self.folder = folder.resolve()
         self.given = given
-        self.problems: dict[str, list[str]] = {
-            name: [] for name in (MANIFEST_CHECK, FILES_CHECK, CUES_CHECK, BYTES_CHECK, FOLDER_CHECK, SCANS_CHECK)
-        }
+        self.keys = keys
+        self.problems: dict[str, list[str]] = {name: [] for name in CHECKS}
+        self.stored: Counter[str] = Counter()
         self.files: list[dict[str, Any]] = []
         self.unknown: list[Path] = []
-        self.accounted = self.cues = 0
+        self.accounted = self.cues = self.unopened = 0
         self.searched = ""
         self.likenesses: dict[str, Likeness] = {}
         try:
@@ -126,6 +143,8 @@ class _VaultAudit:
         for folder in self.experiments:
             with undisturbed(folder):
                 self._experiment(folder, compare and belongs_to in ("", folder.name))
+        self._seals()
+        self.problems[MODES_CHECK] += wide(self.folder, self._place)
         self._raw_scans()
 
     def report(self) -> Report:
@@ -134,9 +153,12 @@ class _VaultAudit:
         intact = f"{len(self.files)} {'file' if len(self.files) == 1 else 'files'}"
         outcomes = {
             MANIFEST_CHECK: f"{len(self.experiments)} read, checksums match",
-            FILES_CHECK: f"{intact} present, SHA-256, checksum and header as committed",
+            FILES_CHECK: f"{intact} present, SHA-256, checksum and header as committed"
+            + (f"; of {self.unopened} sealed ones SHA-256 and place alone" if self.unopened else ""),
             CUES_CHECK: f"{self.cues:,} cues decoded, completion networks finite, recalls of the right shape",
             BYTES_CHECK: f"{intact} equal what their own cues and completion networks encode to, byte by byte",
+            SEAL_CHECK: self._met(),
+            MODES_CHECK: "all folders have mode 0700 and all files 0600, or less",
             FOLDER_CHECK: f"{self.accounted} files accounted for",
             SCANS_CHECK: "no file looks like a scan, an array or an archive" + self.searched,
         }
@@ -154,26 +176,34 @@ class _VaultAudit:
         }
 
     def _place(self, path: Path) -> str:
+        if path == self.folder:
+            return shown(path.name)
         return shown(path.relative_to(self.folder).as_posix())
 
     def _experiment(self, folder: Path, compare: bool) -> None:
-        vault, (manifest, problems) = Vault(folder), read_manifest(folder)
+        vault, (manifest, problems) = Vault(folder, self.keys), read_manifest(folder)
         self._note(MANIFEST_CHECK, folder / MANIFEST, problems)
         for entry in manifest.entries:
             path = folder / entry.name
+            self.stored[entry.stored] += 1
             try:
-                file = vault.load_entry(entry)
+                file = self._opened(vault, entry)
             except VaultError as error:
                 place = "" if folder == self.folder else f"in {self._place(folder)}: "
                 self.problems[FILES_CHECK].append(f"{place}{error}")
                 self.problems[CUES_CHECK].append(f"{self._place(path)} is damaged and was not decoded")
                 continue
-            self._entry(folder, entry, file)
-            if self._decode(path, file) and compare and file.records:
+            if file is None:
+                continue
+            self._entry(vault, entry, file)
+            if self._decode(vault, entry, file) and compare and file.records:
                 assert self.given is not None
                 name = f"{folder.name}/{file.header.task_name}"
                 self.likenesses[name] = likeness(file, self.given.scans)
-        self._account(sorted(folder.iterdir()), {e.name for e in manifest.entries} | self._log(folder, manifest))
+        names = {name for entry in manifest.entries for name in entry.names}
+        self._account(sorted(folder.iterdir()), names | self._log(folder, manifest))
+        if vault.networks != folder and vault.networks.is_dir():
+            self._networks(vault, names)
 
     def _log(self, folder: Path, manifest: Manifest) -> set[str]:
         """The name of the log of erasures, unless it is not the one that the manifest commits."""
@@ -187,27 +217,70 @@ class _VaultAudit:
             self._note(FOLDER_CHECK, path, strange_texts(key=erasure.key, dataset_label=erasure.dataset_label))
         return {LOG}
 
-    def _entry(self, folder: Path, entry: Entry, file: CueFile) -> None:
-        """Compare a committed file with what the manifest says of it."""
-        path = folder / entry.name
-        size = path.stat().st_size
-        self._note(FILES_CHECK, path, contradictions(path, entry, file))
-        records = file.records
-        self.files.append(
-            {
-                "file": path.relative_to(self.folder).as_posix(),
-                "bytes": size,
-                "records": records,
-                "bits-per-scan": 8 * len(file.payload) / records if records else 0.0,
-                "all-in-bits-per-scan": 8 * size / records if records else 0.0,
-            }
-        )
+    def _networks(self, vault: Vault, committed: set[str]) -> None:
+        """Look at the folder of completion networks that lie apart."""
 
-    def _decode(self, path: Path, file: CueFile) -> bool:
+        def place(path: Path) -> str:
+            return shown(path.relative_to(vault.networks.parent).as_posix())
+
+        strangers = [path for path in sorted(vault.networks.iterdir()) if path.name not in committed]
+        self.problems[FOLDER_CHECK] += [f"{place(path)} lies among the networks" for path in strangers]
+        self.problems[MODES_CHECK] += wide(vault.networks, place)
+
+    def _opened(self, vault: Vault, entry: Entry) -> CueFile | None:
+        """A committed file; None for a sealed one whose keys were not given, which leaves checks undone.
+
+        Raises:
+            VaultError: it is not the one that was committed.
+        """
+        try:
+            return vault.load_entry(entry)
+        except SealedError as error:
+            check_unopened(vault, entry)
+            self.unopened += 1
+            path = vault.folder / entry.name
+            self.problems[CUES_CHECK].append(f"{self._place(path)} was not decoded ({error})")
+            self.problems[BYTES_CHECK].append(f"{self._place(path)} was not opened")
+            size = sum(committed.stat().st_size for committed in vault.paths(entry))
+            self.files.append(self._row(vault, entry, size, 0, 0))
+            return None
+
+    def _seals(self) -> None:
+        """Refuse plain memories where some are sealed, or where there is a key to seal them with."""
+        plain, all_of_them = self.stored["plain"], sum(self.stored.values())
+        if plain and (self.keys.vault is not None or plain < all_of_them):
+            self.problems[SEAL_CHECK].append(
+                f"{plain} of {all_of_them} are plain, though there is a key: seal them with `braincl vault seal`"
+            )
+
+    def _met(self) -> str:
+        """How memories are stored, in words."""
+        return ", ".join(f"{count} {how}" for how, count in sorted(self.stored.items())) or "there are none"
+
+    def _row(self, vault: Vault, entry: Entry, size: int, records: int, payload: int) -> dict[str, Any]:
+        """What the report says of a committed file."""
+        return {
+            "file": (vault.folder / entry.name).relative_to(self.folder).as_posix(),
+            "stored": entry.stored,
+            "bytes": size,
+            "records": records,
+            "bits-per-scan": 8 * payload / records if records else 0.0,
+            "all-in-bits-per-scan": 8 * size / records if records else 0.0,
+        }
+
+    def _entry(self, vault: Vault, entry: Entry, file: CueFile) -> None:
+        """Compare a committed file with what the manifest says of it."""
+        path = vault.folder / entry.name
+        self._note(FILES_CHECK, path, contradictions(path, entry, file))
+        size = sum(committed.stat().st_size for committed in vault.paths(entry))
+        self.files.append(self._row(vault, entry, size, file.records, len(file.payload)))
+
+    def _decode(self, vault: Vault, entry: Entry, file: CueFile) -> bool:
         """Decode a file as a hospital would, and encode it again: nothing else may be in it."""
+        path = vault.folder / entry.name
         try:
             _, cues = decoded(file)
-            problems = hidden(path.read_bytes(), file, cues)
+            problems = hidden(vault.plain(entry), file, cues)
         except BrainclError as error:
             self.problems[CUES_CHECK].append(f"{self._place(path)} does not decode: {error}")
             return False

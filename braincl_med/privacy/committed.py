@@ -9,8 +9,9 @@ from braincl_med.memory.coding import Cues
 from braincl_med.privacy.search import shown
 from braincl_med.scans.names import label_of
 from braincl_med.vault.cuefile import CueFile
-from braincl_med.vault.folders import MANIFEST
-from braincl_med.vault.vault import Entry, Manifest, Vault
+from braincl_med.vault.folders import MANIFEST, file_name
+from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.vault import Vault
 
 FORMS = {
     "task_name": re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
@@ -37,6 +38,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, list[str]]:
     tasks = [e.task for e in manifest.entries]
     if tasks != sorted(set(tasks)):
         problems.append("names the files of a task twice or out of order")
+    if len(manifest.hospitals) > 1:
+        problems.append(f"names files of several hospitals: {', '.join(map(shown, sorted(manifest.hospitals)))}")
     return manifest, problems
 
 
@@ -47,8 +50,11 @@ def contradictions(path: Path, entry: Entry, file: CueFile) -> list[str]:
         "experiment": (header.experiment, path.parent.name),
         "key": (header.key, entry.key),
         "size": (path.stat().st_size, entry.bytes),
-        "name": (entry.name, f"task-{entry.task:03d}.{entry.memory}.{entry.sha256[:8]}.cue"),
+        "name": (entry.name, file_name(entry.task, entry.memory, entry.sha256, "cue")),
     }
+    if entry.network is not None:
+        network = entry.network
+        expected["network's name"] = network.name, file_name(entry.task, entry.memory, network.sha256, "net")
     return [
         f"has {what} {seen!r}, expected {committed!r}"
         for what, (seen, committed) in expected.items()

@@ -52,10 +52,11 @@ TEMPLATE = """<!doctype html>
 </table>
 {% if vault.files %}<h3>Size of the memories</h3>
 <table>
-<thead><tr><th>File</th><th class="number">Bytes</th><th class="number">Scans</th>
+<thead><tr><th>File</th><th>Stored</th><th class="number">Bytes</th><th class="number">Scans</th>
 <th class="number">Bits a scan, cues alone</th><th class="number">all in</th></tr></thead>
 <tbody>
-{% for file in vault.files %}<tr><td>{{ file.file }}</td><td class="number">{{ "{:,}".format(file.bytes) }}</td><td
+{% for file in vault.files %}<tr><td>{{ file.file }}</td><td>{{ file.stored
+  }}</td><td class="number">{{ "{:,}".format(file.bytes) }}</td><td
  class="number">{{ "{:,}".format(file.records) }}</td><td class="number">{{
   "{:,.1f}".format(file["bits-per-scan"]) }}</td><td class="number">{{
   "{:,.1f}".format(file["all-in-bits-per-scan"]) }}</td></tr>
@@ -114,7 +115,7 @@ def _vault(vault: dict[str, Any]) -> Iterator[str]:
         yield f"  {'passed' if check['passed'] else 'FAILED'}  {check['check']}: {check['detail']}"
     for file in vault["files"]:
         yield (
-            f"  {file['file']}: {file['bytes']:,} bytes, {file['records']:,} scans, "
+            f"  {file['file']}: {file['stored']}, {file['bytes']:,} bytes, {file['records']:,} scans, "
             f"{file['bits-per-scan']:,.1f} bits a scan, {file['all-in-bits-per-scan']:,.1f} all in"
         )
     fidelity = vault["fidelity"]

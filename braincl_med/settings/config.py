@@ -197,7 +197,11 @@ class SleepConfig(Section):
 
 
 class ExperimentConfig(Section):
-    """The whole experiment. `state-root` and `data-root` say where, not what, and are not part of it."""
+    """The whole experiment. `state-root` and `data-root` say where, not what, and are not part of it.
+
+    Nor are `vault-key` and `network-key`, which name the places of the keys of simulated hospitals (`vault.keys`). A
+    hospital's own machine takes keys from its node's configuration alone.
+    """
 
     name: Identifier = "experiment"
     seed: int = Field(default=1, ge=0, lt=2**31)
@@ -205,6 +209,8 @@ class ExperimentConfig(Section):
     resume: bool = False
     state_root: str = ""
     data_root: str = ""
+    vault_key: str = ""
+    network_key: str = ""
     stream: StreamConfig = StreamConfig()
     federation: FederationConfig = FederationConfig()
     memory: MemoryConfig = LinearMemory()
@@ -287,7 +293,7 @@ class ExperimentConfig(Section):
 
 
 FREE: tuple[str, ...] = (
-    "resume", "state-root", "data-root", "federation-quorum", "federation-wait-seconds",
+    "resume", "state-root", "data-root", "vault-key", "network-key", "federation-quorum", "federation-wait-seconds",
     "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans", "stream-cache",
     "cortex-weights",
 )  # fmt: skip

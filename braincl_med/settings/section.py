@@ -11,6 +11,10 @@ MOST_NAMED = 5
 """Problems that one sentence spells out; more are counted."""
 
 
+SECRETS = ("vault-key", "network-key")
+"""Keys that name the place of a secret; by mistake the secret itself may stand there."""
+
+
 def kebab(name: str) -> str:
     """A field's name as it is written in a file: `learning_rate` is `learning-rate`."""
     return name.replace("_", "-")
@@ -97,7 +101,7 @@ def explain(error: ValidationError, known: Collection[str]) -> str:
         elif problem["type"] == "missing":
             reasons.append(f"'{key}' is missing")
         else:
-            seen = repr(problem["input"])
+            seen = repr(problem["input"]) if key not in SECRETS else "not shown here"
             reasons.append(f"'{key}' is {seen[:80]}: {message[0].lower()}{message[1:]}")
     more = len(problems) - MOST_NAMED
     return "; ".join(reasons) + (f"; and {more} more" if more > 0 else "")

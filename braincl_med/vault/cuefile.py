@@ -43,6 +43,8 @@ VERSION = 3
 READABLE = (1, 2, 3)
 FIXED = struct.Struct("<8sHHIQQQ")
 CHECKSUM = 32
+COMPLETION = 2
+"""Place of the completion network among the parts."""
 LIMITS = {"header": 2**24, "tables": 2**26, "completion": 2**28, "payload": 2**36}
 LARGEST_SHARD = 2**30
 """Symbols of one class; bounds what a forged header can make a reader allocate (2 GiB)."""
@@ -102,7 +104,10 @@ class Header(BaseModel):
 
 @dataclass(frozen=True)
 class CueFile:
-    """A task's memory, checked: everything but the decoded cues."""
+    """A task's memory, checked: everything but the decoded cues.
+
+    The completion network is empty where it was sealed apart and its key was not given (`Vault.load_cues`).
+    """
 
     header: Header
     shape: MemoryShape
@@ -141,8 +146,13 @@ class CueFile:
         return body + hashlib.sha256(body).digest()
 
     @staticmethod
-    def from_bytes(content: bytes) -> "CueFile":
+    def from_bytes(content: bytes, *, without_network: bool = False) -> "CueFile":
         """Read and check a cue file; nothing is decoded before every check has passed.
+
+        Args:
+            content: the file.
+            without_network: it is the first of what `split` gives. The checksum counts the network too, so only the
+                seal vouches for such bytes.
 
         Raises:
             VaultError: says what was seen, what was expected, in one sentence.
@@ -157,10 +167,12 @@ class CueFile:
         for (name, limit), length in zip(LIMITS.items(), lengths, strict=True):
             if length > limit:
                 raise VaultError(f"the {name} claims {length:,} bytes, at most {limit:,} are allowed")
+        if without_network:
+            lengths[COMPLETION] = 0
         expected = FIXED.size + sum(lengths) + CHECKSUM
         if len(content) != expected:
             raise VaultError(f"the file has {len(content):,} bytes, its lengths add up to {expected:,}")
-        if hashlib.sha256(content[:-CHECKSUM]).digest() != content[-CHECKSUM:]:
+        if not without_network and hashlib.sha256(content[:-CHECKSUM]).digest() != content[-CHECKSUM:]:
             raise VaultError("the checksum does not match: the file was changed or damaged after it was written")
         parts = [content[FIXED.size :][s] for s in shard_slices(list(lengths))]
         header = _header(parts[0])
@@ -242,6 +254,26 @@ class CueFile:
             completion = save_tensors({name: tensor.half().contiguous() for name, tensor in stored.items()})
         tables = FrequencyTables.of(np.concatenate(list(cues.values())))
         return CueFile.pack(self.header, cues, tables, completion, self.version)
+
+
+def split(content: bytes) -> tuple[bytes, bytes]:
+    """A cue file's bytes without its completion network, and the network's."""
+    lengths = FIXED.unpack_from(content)[3:]
+    start = FIXED.size + sum(lengths[:COMPLETION])
+    end = start + lengths[COMPLETION]
+    return content[:start] + content[end:], content[start:end]
+
+
+def joined(cues: bytes, network: bytes) -> bytes:
+    """The cue file of what `split` gave; its checksum tells whether both belong together.
+
+    Raises:
+        VaultError: there are too few bytes for a cue file.
+    """
+    if len(cues) < FIXED.size:
+        raise VaultError(f"the file has {len(cues)} bytes, a cue file has at least {FIXED.size + CHECKSUM}")
+    start = FIXED.size + sum(FIXED.unpack_from(cues)[3 : 3 + COMPLETION])
+    return cues[:start] + network + cues[start:]
 
 
 def _network_of_version_1(file: CueFile) -> PatternCompletion:

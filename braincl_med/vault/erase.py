@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.erasures import Erasure
@@ -50,30 +49,30 @@ def warnings(requests: Sequence[Request]) -> list[str]:
     Raises:
         VaultError: see `Vault.load`.
     """
-    erased: Counter[tuple[Path, int]] = Counter()
+    erased: Counter[tuple[Vault, int]] = Counter()
     for request in requests:
-        erased[request.vault.folder, request.task] += request.records
-    left = {(folder, task): Vault(folder).load(task).records - records for (folder, task), records in erased.items()}
+        erased[request.vault, request.task] += request.records
+    left = {(vault, task): vault.load(task).records - records for (vault, task), records in erased.items()}
     return [
-        f"warning: task {task} of '{folder.name}' would keep {records:,} {'record' if records == 1 else 'records'}; "
-        f"where fewer than {FEWEST_LEFT} stay they may let the erased scan be rebuilt: erase the whole task"
-        for (folder, task), records in left.items()
+        f"warning: task {task} of '{vault.folder.name}' would keep {records:,} "
+        f"{'record' if records == 1 else 'records'}; where fewer than {FEWEST_LEFT} stay they may let the erased "
+        "scan be rebuilt: erase the whole task"
+        for (vault, task), records in left.items()
         if 0 < records < FEWEST_LEFT
     ]
 
 
-def whole_class(folders: Sequence[Path], dataset_label: str, task: int | None = None) -> list[Request]:
+def whole_class(vaults: Sequence[Vault], dataset_label: str, task: int | None = None) -> list[Request]:
     """Requests to erase a class from every task of these experiments, or from one task of each.
 
     Raises:
         VaultError: none of them holds the class; says which classes they hold.
     """
     requests, held = [], []
-    for folder in folders:
-        vault = Vault(folder)
+    for vault in vaults:
         for number in [e.task for e in vault.manifest().entries if task in (None, e.task)]:
             for shard in vault.load(number).header.shards:
-                held.append(f"{shard.dataset_label} (task {number} of '{folder.name}')")
+                held.append(f"{shard.dataset_label} (task {number} of '{vault.folder.name}')")
                 if shard.dataset_label == dataset_label:
                     requests.append(Request(vault, number, dataset_label, None, shard.records))
     if not requests:
@@ -82,19 +81,19 @@ def whole_class(folders: Sequence[Path], dataset_label: str, task: int | None = 
     return requests
 
 
-def single_records(folders: Sequence[Path], records: Sequence[str], task: int) -> list[Request]:
+def single_records(vaults: Sequence[Vault], records: Sequence[str], task: int) -> list[Request]:
     """Requests to erase single records of one task, one request a class.
 
     Args:
-        folders: of one experiment.
+        vaults: of one experiment.
         records: each as `dataset/label:ordinal`.
         task: whose records; ordinals count within a task.
 
     Raises:
         VaultError: there are several experiments, or the task does not hold them all; says what it holds.
     """
-    if len(folders) > 1:
-        names = ", ".join(f"'{folder.name}'" for folder in folders)
+    if len(vaults) > 1:
+        names = ", ".join(f"'{vault.folder.name}'" for vault in vaults)
         raise VaultError(f"a record is one of a single experiment, the vault holds {names}: give one's folder")
     by_class: dict[str, set[int]] = {}
     for record in records:
@@ -102,7 +101,7 @@ def single_records(folders: Sequence[Path], records: Sequence[str], task: int) -
         if not dataset_label or not ordinal.isascii() or not ordinal.isdigit():
             raise VaultError(f"'{record}' names no record: give dataset/label:ordinal, such as bloodmnist/2:17")
         by_class.setdefault(dataset_label, set()).add(int(ordinal))
-    vault = Vault(folders[0])
+    vault = vaults[0]
     file = vault.load(task)
     for dataset_label, ordinals in by_class.items():
         positions_without(file, dataset_label, ordinals)

@@ -1,7 +1,6 @@
 """What a vault holds, as JSON and as a table."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from braincl_med.foundation.errors import VaultError
@@ -12,9 +11,12 @@ Row = dict[str, Any]
 NUMERIC = ("task", "records", "cues", "tables", "completion", "index")
 
 
-def listing(folder: Path) -> list[Row]:
-    """One row a committed task of one experiment's folder, as JSON; a file that cannot be read has a `problem`."""
-    vault, rows = Vault(folder), []
+def listing(vault: Vault) -> list[Row]:
+    """One row a committed task of one experiment, as JSON; a file that cannot be read has a `problem`.
+
+    So has a sealed one whose key was not given.
+    """
+    folder, rows = vault.folder, []
     for entry in vault.manifest().entries:
         row = {
             "vault": folder.parent.name,
@@ -22,9 +24,10 @@ def listing(folder: Path) -> list[Row]:
             "task": entry.task,
             "memory": entry.memory,
             "file": entry.name,
+            "stored": entry.stored,
         }
         try:
-            file = vault.load(entry.task)
+            file = vault.load_cues(entry)
         except VaultError as error:
             rows.append({**row, "problem": str(error)})
             continue
@@ -38,7 +41,7 @@ def listing(folder: Path) -> list[Row]:
             for shard in file.header.shards
         ]
         held = {"task-name": file.header.task_name, "classes": classes, "records": file.records}
-        rows.append({**row, **held, "bytes": file.sizes()})
+        rows.append({**row, **held, "bytes": vault.sizes_of(entry, file)})
     return rows
 
 
@@ -46,7 +49,7 @@ def table(rows: Sequence[Row]) -> str:
     """The rows of `listing` as plain text, bytes item by item."""
     if not rows:
         return "no memories"
-    columns = ["experiment", "task", "name", "memory", "records", *NUMERIC[2:], "classes"]
+    columns = ["experiment", "task", "name", "memory", "records", *NUMERIC[2:], "stored", "classes"]
     cells = [columns, *([_cells(row)[column] for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return "\n".join(
@@ -67,5 +70,6 @@ def _cells(row: Row) -> dict[str, str]:
         "memory": row["memory"],
         "records": f"{row['records']:,}" if "records" in row else "",
         **{item: f"{row['bytes'][item]:,}" if "bytes" in row else "" for item in NUMERIC[2:]},
+        "stored": row["stored"],
         "classes": row.get("problem") or ", ".join(held),
     }

@@ -3,11 +3,14 @@
     <vault>/<experiment>/manifest.json                       which files count, with their SHA-256
                          task-000.long-term.9f86d081.cue     cues and completion network of a consolidated task
                          task-003.working.60303ae2.cue       of a task that has not slept yet
+                         task-003.working.5f16aa1c.net       its completion network, where that has a key of its own
                          erasures.jsonl                      what was erased
 
 A file counts once the manifest names it, and the manifest is replaced atomically: whatever interrupts a write leaves
 the former state or the new one. Files that the manifest does not name are remains of an interrupted write; the next
 writer deletes those that carry a cue file's name and leaves anything else for the audit to find.
+
+With keys all files are sealed, without all are plain (`sealing`).
 """
 
 import json
@@ -15,17 +18,16 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from braincl_med.foundation.arrays import Positions
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import (
-    PARTIAL_SUFFIX,
     canonical_json,
     locked,
     sha256_of,
@@ -35,62 +37,34 @@ from braincl_med.foundation.files import (
 )
 from braincl_med.memory.module import complete
 from braincl_med.streams.tasks import Scans
-from braincl_med.vault.cuefile import CueFile
+from braincl_med.vault.cuefile import CueFile, joined
 from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
-from braincl_med.vault.folders import CUE_NAME, MANIFEST
+from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_remains, make_experiment
+from braincl_med.vault.keys import NO_KEYS, Keys
+from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.sealing import hospital_of, opened, stored
 from braincl_med.vault.subset import ordinals_of, positions_without, subset
 
-Memory = Literal["working", "long-term"]
 T = TypeVar("T")
 
 
-class Entry(BaseModel):
-    """One committed file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=CUE_NAME.pattern.replace(r"\Z", "$"))
-    task: int
-    memory: Memory
-    key: str
-    bytes: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """The committed files, in the order of their tasks, and the last erasure if there was one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal["braincl-vault"] = "braincl-vault"
-    version: Literal[1] = 1
-    entries: tuple[Entry, ...] = ()
-    erased: Erasure | None = None
-
-    def sealed(self) -> bytes:
-        """The manifest's file: canonical JSON with the manifest's own SHA-256."""
-        body = self.model_dump(mode="json", exclude_none=True)
-        return canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))})
-
-    def with_entry(self, entry: Entry) -> "Manifest":
-        """The manifest with `entry` in place of any other of its task."""
-        others = (e for e in self.entries if e.task != entry.task)
-        return self.model_copy(update={"entries": tuple(sorted((*others, entry), key=lambda e: e.task))})
-
-    def without(self, task: int) -> "Manifest":
-        """The manifest without a task."""
-        return self.model_copy(update={"entries": tuple(e for e in self.entries if e.task != task)})
-
-
+@dataclass(frozen=True)
 class Vault:
     """Reads and writes one hospital's memories of one experiment.
 
-    Args:
+    Attributes:
         folder: `<vault>/<experiment>`; made on the first write.
+        keys: with which its files are sealed and opened; none for a plain vault.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
+    keys: Keys = NO_KEYS
+
+    @property
+    def networks(self) -> Path:
+        """Where completion networks with a key of their own lie: beside the cues, unless the keys say elsewhere."""
+        apart = self.keys.network_dir
+        return self.folder if apart is None else apart / self.folder.name
 
     def manifest(self) -> Manifest:
         """What is committed; nothing when the folder does not exist yet.
@@ -142,22 +116,61 @@ class Vault:
         return self.steadily(load)
 
     def load_entry(self, entry: Entry) -> CueFile:
-        """Read a committed file and check it against its entry and its own checksum."""
-        try:
-            content = (self.folder / entry.name).read_bytes()
-        except OSError as error:
-            raise VaultError(
-                f"'{entry.name}' cannot be read: {os.strerror(error.errno or 0).lower()}; restore it from a backup"
-            ) from error
-        try:
-            file = CueFile.from_bytes(content)
-        except VaultError as error:
-            raise VaultError(f"'{entry.name}': {error}") from None
-        if sha256_of(content) != entry.sha256 or (file.header.task, file.header.memory) != (entry.task, entry.memory):
+        """Read a committed file, open it if it is sealed, and check it against its entry and its own checksum.
+
+        Raises:
+            SealedError: it is sealed and a key was not given.
+            VaultError: it cannot be read, was changed, or is another than was committed.
+        """
+        plain = self.plain(entry)
+        with _naming(entry.name):
+            file = CueFile.from_bytes(plain)
+        replaced = entry.seal is None and sha256_of(plain) != entry.sha256
+        if replaced or (file.header.task, file.header.memory) != (entry.task, entry.memory):
             raise VaultError(
                 f"'{entry.name}' is not the file that was committed: it was replaced by another cue file"
             )
         return file
+
+    def load_cues(self, entry: Entry) -> CueFile:
+        """As `load_entry`, but the completion network stays empty where it has a key of its own: it is not read.
+
+        Raises:
+            SealedError, VaultError: as `load_entry`.
+        """
+        if entry.network is None:
+            return self.load_entry(entry)
+        cues = self._opened(entry, entry.name)
+        with _naming(entry.name):
+            return CueFile.from_bytes(cues, without_network=True)
+
+    def plain(self, entry: Entry) -> bytes:
+        """A committed cue file's bytes as they were before it was sealed, if it was.
+
+        Raises:
+            SealedError, VaultError: as `load_entry`.
+        """
+        cues = self._opened(entry, entry.name)
+        if entry.network is None:
+            return cues
+        network = self._opened(entry, entry.network.name)
+        with _naming(entry.name):
+            return joined(cues, network)
+
+    def paths(self, entry: Entry) -> dict[Path, str]:
+        """The files of an entry and their committed SHA-256."""
+        files = {self.folder / entry.name: entry.sha256}
+        if entry.network is not None:
+            files[self.networks / entry.network.name] = entry.network.sha256
+        return files
+
+    def sizes_of(self, entry: Entry, file: CueFile) -> dict[str, int]:
+        """Bytes of a committed file on the disk by item; its seal counts as index, a network's as that network."""
+        sizes = file.sizes()
+        if entry.network is not None:
+            sizes["completion"] = entry.network.bytes
+        at_rest = entry.bytes + (0 if entry.network is None else entry.network.bytes)
+        return {**sizes, "index": at_rest - sum(size for item, size in sizes.items() if item != "index")}
 
     def recall(self, task: int) -> Scans:
         """All scans of `task`, completed from their cues: uint8 scans and class numbers, class after class."""
@@ -176,9 +189,9 @@ class Vault:
             VaultError: the disk is full, the folder read-only, another process is writing, or a record in it was
                 erased.
         """
-        with self._writing() as manifest:
+        with self._writing() as (manifest, hospital):
             self._refuse_what_was_erased(file)
-            self._commit(manifest.with_entry(self._write(file)))
+            self._commit(manifest.with_entry(self._write(file, hospital)))
 
     def consolidate(self, task: int, kept: Mapping[int, Positions], sha256: str | None = None) -> None:
         """Move the selected records of a task to long-term memory and empty its working memory.
@@ -191,7 +204,7 @@ class Vault:
         Raises:
             VaultError: as `remember`; or nothing is selected, more than the vault holds, or in another file.
         """
-        with self._writing() as manifest:
+        with self._writing() as (manifest, hospital):
             entry = self.entry(task)
             if sha256 is not None and entry is not None and entry.sha256 != sha256:
                 raise VaultError(f"records of task {task} were erased while others were selected: resume the run")
@@ -199,7 +212,7 @@ class Vault:
             if file is None:
                 raise VaultError(f"nothing is selected of task {task}: its working memory stays as it is")
             header = file.header.model_copy(update={"memory": "long-term"})
-            self._commit(manifest.with_entry(self._write(replace(file, header=header))))
+            self._commit(manifest.with_entry(self._write(replace(file, header=header), hospital)))
 
     def erase(self, task: int, dataset_label: str, ordinals: Collection[int] | None = None) -> Erasure:
         """Erase records of one class of a task for good, and log it; the task leaves when nothing of it remains.
@@ -215,11 +228,11 @@ class Vault:
         Raises:
             VaultError: as `remember`; or the task does not hold them all, then nothing is erased.
         """
-        with self._writing() as manifest:
+        with self._writing() as (manifest, hospital):
             file = self.load(task)
             remaining = positions_without(file, dataset_label, ordinals)
             rest = subset(file, remaining)
-            entry = None if rest is None else self._write(rest)
+            entry = None if rest is None else self._write(rest, hospital)
             before = next(e for e in manifest.entries if e.task == task)
             erasure = Erasure(
                 time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time())),
@@ -236,13 +249,31 @@ class Vault:
             self._commit(changed.model_copy(update={"erased": erasure}))
             return erasure
 
+    def seal(self, keys: Keys) -> int:
+        """Seal every file anew, each under a data key of its own; all at once, whatever interrupts it.
+
+        Args:
+            keys: from now on, with the hospital's name. The vault's own open what is there.
+
+        Returns:
+            How many tasks there are.
+
+        Raises:
+            VaultError: as `remember`; or a file cannot be opened.
+        """
+        with self._held() as manifest:
+            new = replace(self, keys=keys)
+            entries = tuple(new._write(self.load_entry(entry), keys.hospital) for entry in manifest.entries)
+            new._commit(manifest.model_copy(update={"entries": entries}))
+            return len(entries)
+
     def finish(self) -> None:
-        """Finish what an interrupted write has left undone.
+        """Finish what an interrupted write has left undone; needs no keys.
 
         Raises:
             VaultError: as `remember`.
         """
-        with self._writing():
+        with self._held():
             pass
 
     def sizes(self) -> dict[str, int]:
@@ -252,7 +283,7 @@ class Vault:
             total = {"cues": 0, "tables": 0, "completion": 0, "index": 0, "records": 0}
             for entry in manifest.entries:
                 file = self.load_entry(entry)
-                for item, size in file.sizes().items():
+                for item, size in self.sizes_of(entry, file).items():
                     total[item] += size
                 total["records"] += file.records
             committed = self.folder / MANIFEST
@@ -299,23 +330,36 @@ class Vault:
                         "experiment of another name"
                     )
 
-    def _write(self, file: CueFile) -> Entry:
+    def _opened(self, entry: Entry, name: str) -> bytes:
+        """What one of an entry's files holds."""
+        network = name != entry.name
+        path = (self.networks if network else self.folder) / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            moved = " or say where it lies (network-dir)" if network else ""
+            raise VaultError(
+                f"'{name}' cannot be read: {os.strerror(error.errno or 0).lower()}; restore it from a backup{moved}"
+            ) from error
+        with _naming(name):
+            return opened(content, entry, self.folder.name, self.keys, network=network)
+
+    def _write(self, file: CueFile, hospital: str) -> Entry:
         """Put a cue file into the folder; it counts once a manifest with the returned entry is committed."""
-        header, content = file.header, file.to_bytes()
+        plain = file.to_bytes()
         # What a reader would refuse must never replace what it can read.
-        CueFile.from_bytes(content)
-        digest = sha256_of(content)
-        # The name carries the content's digest, so that a committed file is never written over by another.
-        name = f"task-{header.task:03d}.{header.memory}.{digest[:8]}.cue"
-        write_whole(self.folder / name, content)
-        return Entry(
-            name=name,
-            task=header.task,
-            memory=header.memory,  # type: ignore[arg-type]
-            key=header.key,
-            bytes=len(content),
-            sha256=digest,
-        )
+        CueFile.from_bytes(plain)
+        if self.keys.vault is not None and file.header.experiment != self.folder.name:
+            raise VaultError(
+                f"the memory is that of experiment '{file.header.experiment}', the folder is '{self.folder.name}': "
+                "a sealed one keeps its experiment's name"
+            )
+        entry, files = stored(plain, file.header, self.keys, hospital)
+        if self.networks != self.folder:
+            make_experiment(self.networks)
+        for path in self.paths(entry):
+            write_whole(path, files[path.name])
+        return entry
 
     def _commit(self, manifest: Manifest) -> None:
         write_whole(self.folder / MANIFEST, manifest.sealed())
@@ -323,31 +367,37 @@ class Vault:
 
     def _finish(self, manifest: Manifest) -> None:
         """Do what follows from a committed manifest: delete what it does not name, and log its last erasure."""
-        committed = {entry.name for entry in manifest.entries}
-        try:
-            remains = [
-                path
-                for path in self.folder.iterdir()
-                if path.name.endswith(PARTIAL_SUFFIX) or (CUE_NAME.match(path.name) and path.name not in committed)
-            ]
-            for path in remains:
-                path.unlink()
-            if remains:
-                sync_folder(self.folder)
-        except OSError as error:
-            raise storage_error(self.folder / MANIFEST, 0, error) from error
+        committed = {name for entry in manifest.entries for name in entry.names}
+        for folder in {self.folder, self.networks}:
+            try:
+                remains = [path for path in folder.iterdir() if is_remains(path.name, committed)]
+                for path in remains:
+                    path.unlink()
+                if remains:
+                    sync_folder(folder)
+            except FileNotFoundError:
+                continue  # no network lies apart yet
+            except OSError as error:
+                raise storage_error(self.folder / MANIFEST, 0, error) from error
         log = self._log()
         whole = to_log(from_log(log, manifest.erased))
         if whole != log:
             write_whole(self.folder / LOG, whole)
 
     @contextmanager
-    def _writing(self) -> Iterator[Manifest]:
+    def _writing(self) -> Iterator[tuple[Manifest, str]]:
+        """Hold the vault with the keys to write into it; hands out the manifest and whose the files are."""
+        with self._held() as manifest:
+            yield manifest, hospital_of(manifest, self.keys)
+
+    @contextmanager
+    def _held(self) -> Iterator[Manifest]:
         """Hold the vault's lock, finish what was interrupted, and hand out the manifest.
 
         The first writer commits an empty manifest before anything else. A vault without one has therefore lost it,
         and must not be taken for empty: its cue files would be deleted as remains.
         """
+        make_experiment(self.folder)
         with locked(self.folder, "the vault"):
             manifest = self.manifest()
             if not (self.folder / MANIFEST).exists():
@@ -360,3 +410,12 @@ class Vault:
             else:
                 self._finish(manifest)
             yield manifest
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Let a refusal begin with the file's name."""
+    try:
+        yield
+    except VaultError as error:
+        raise type(error)(f"'{name}': {error}") from None

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from braincl_med.foundation.errors import BrainclError, VaultError
-from braincl_med.foundation.files import PARTIAL_SUFFIX
+from braincl_med.foundation.errors import BrainclError, SealedError, VaultError
+from braincl_med.foundation.files import reading_error
 from braincl_med.memory.coding import Cues
 from braincl_med.memory.module import complete
 from braincl_med.memory.networks import PatternCompletion
 from braincl_med.vault.cuefile import CueFile
-from braincl_med.vault.folders import CUE_NAME, MANIFEST
-from braincl_med.vault.vault import Entry, Manifest, Vault
+from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_remains
+from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.sealing import envelope_of
+from braincl_med.vault.vault import Vault
 
 
 @dataclass(frozen=True)
@@ -52,38 +54,56 @@ def decoded(file: CueFile) -> tuple[PatternCompletion, dict[int, Cues]]:
     return network, cues
 
 
-def check(folder: Path) -> None:
+def check(vault: Vault) -> None:
     """Make sure that every file that one experiment's vault has committed is there, byte for byte.
 
-    Nothing is decoded. A folder that is missing or empty has nothing committed; another process may write meanwhile.
+    Nothing is opened or decoded. A folder that is missing or empty has nothing committed; another process may write
+    meanwhile.
 
     Raises:
         VaultError: a file is missing, cannot be read or is another than was committed; or the manifest or the log of
             erasures is.
     """
-    vault = Vault(folder)
 
     def check_entries(manifest: Manifest) -> None:
-        _refuse_lost_manifest(folder)
+        _refuse_lost_manifest(vault.folder)
         for entry in manifest.entries:
-            _check_entry(folder, entry)
+            _check_entry(vault, entry)
 
     vault.steadily(check_entries)
     vault.erasures()
 
 
-def _check_entry(folder: Path, entry: Entry) -> None:
-    try:
-        with (folder / entry.name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise VaultError(
-            f"'{entry.name}' cannot be read: {os.strerror(error.errno or 0).lower()}; restore it from a backup"
-        ) from error
-    if digest != entry.sha256:
-        raise VaultError(
-            f"'{entry.name}' was changed or damaged: its SHA-256 is not the committed one; restore it from a backup"
-        )
+def _check_entry(vault: Vault, entry: Entry) -> None:
+    for path, committed in vault.paths(entry).items():
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise VaultError(
+                f"'{path.name}' cannot be read: {os.strerror(error.errno or 0).lower()}; restore it from a backup"
+            ) from error
+        if digest != committed:
+            raise VaultError(
+                f"'{path.name}' was changed or damaged: its SHA-256 is not the committed one; restore it from a "
+                "backup"
+            )
+
+
+def check_unopened(vault: Vault, entry: Entry) -> None:
+    """What can be said of a sealed file without its keys: it is the committed one, and an envelope of its place.
+
+    Raises:
+        VaultError: it is not.
+    """
+    _check_entry(vault, entry)
+    for path in vault.paths(entry):
+        try:
+            envelope_of(path.read_bytes(), entry, vault.folder.name, network=path.name != entry.name)
+        except VaultError as error:
+            raise VaultError(f"'{path.name}': {error}") from None
+        except OSError as error:
+            raise reading_error(path, error) from error
 
 
 def _refuse_lost_manifest(folder: Path) -> None:
@@ -96,13 +116,15 @@ def _refuse_lost_manifest(folder: Path) -> None:
         raise VaultError(f"'{MANIFEST}' is missing, so nothing says which files count: restore it from a backup")
 
 
-def verify(folder: Path) -> list[Finding]:
-    """Read all that one experiment's vault has committed, also while another process writes to it."""
-    vault = Vault(folder)
+def verify(vault: Vault) -> list[Finding]:
+    """Read all that one experiment's vault has committed, also while another process writes to it.
+
+    Of what is sealed and whose keys were not given, it says so, and what could be seen all the same.
+    """
     try:
         manifest = vault.manifest()
         remains = _remains(vault)
-        _refuse_lost_manifest(folder)
+        _refuse_lost_manifest(vault.folder)
     except VaultError as error:
         return [Finding("the manifest", False, str(error))]
     findings = [finding for entry in manifest.entries for finding in _memory(vault, entry)]
@@ -116,7 +138,12 @@ def verify(folder: Path) -> list[Finding]:
 def _memory(vault: Vault, entry: Entry) -> Iterator[Finding]:
     what = f"task {entry.task} ({entry.memory})"
     try:
-        file = vault.load(entry.task)
+        try:
+            file = vault.load(entry.task)
+        except SealedError as error:
+            # By another entry, if it was replaced meanwhile.
+            yield Finding(what, True, _unopened(vault, vault.entry(entry.task) or entry, error))
+            return
         try:
             decoded(file)
         except BrainclError as error:
@@ -126,7 +153,30 @@ def _memory(vault: Vault, entry: Entry) -> Iterator[Finding]:
         if vault.entry(entry.task) is not None:
             yield Finding(what, False, str(error))
     else:
-        yield Finding(what, True, f"readable, {file.records:,} {'record' if file.records == 1 else 'records'}")
+        yield Finding(what, True, f"readable, {_records(file)}, {entry.stored}")
+
+
+def _records(file: CueFile) -> str:
+    return f"{file.records:,} {'record' if file.records == 1 else 'records'}"
+
+
+def _unopened(vault: Vault, entry: Entry, reason: SealedError) -> str:
+    """What was seen of a file that could not be opened wholly.
+
+    Raises:
+        VaultError: something is wrong with it.
+    """
+    check_unopened(vault, entry)
+    try:
+        file = vault.load_cues(entry)
+    except SealedError:
+        return f"present as committed, {entry.stored}, neither opened nor decoded: {reason}"
+    try:
+        for shard in file.header.shards:
+            file.cues(shard.label)
+    except BrainclError as error:
+        raise VaultError(f"'{entry.name}' does not decode: {error}") from None
+    return f"present as committed, {_records(file)} decode, {entry.stored}, the network not opened: {reason}"
 
 
 def _erasures(vault: Vault) -> Iterator[Finding]:
@@ -141,10 +191,9 @@ def _erasures(vault: Vault) -> Iterator[Finding]:
 
 def _remains(vault: Vault) -> list[str]:
     try:
-        names = sorted(path.name for path in vault.folder.iterdir())
+        apart = {vault.networks} if vault.networks.is_dir() else set()
+        names = sorted(path.name for folder in {vault.folder, *apart} for path in folder.iterdir())
     except OSError as error:
         raise VaultError(f"the folder cannot be read: {os.strerror(error.errno or 0).lower()}") from error
-    committed = {entry.name for entry in vault.manifest().entries}
-    return [
-        name for name in names if name.endswith(PARTIAL_SUFFIX) or (CUE_NAME.match(name) and name not in committed)
-    ]
+    committed = {name for entry in vault.manifest().entries for name in entry.names}
+    return [name for name in names if is_remains(name, committed)]

@@ -80,7 +80,7 @@ def test_selection_keeps_k_a_class_at_each_hospital(tmp_path):
     assert file.header.memory == "long-term"
 
 
-def _run_and_be_killed(state, stop_at, place):
+def _run_and_be_killed(state, stop_at, place, overrides=None):
     """Run until the `stop_at`-th answer or saving of a checkpoint, in a child, which is killed before or after it."""
     calls = 0
 
@@ -101,7 +101,7 @@ def _run_and_be_killed(state, stop_at, place):
         coordinator.save_checkpoint = deadly(coordinator.save_checkpoint)
     else:
         Hospital.answer = deadly(Hospital.answer)
-    run_locally(tiny(state))
+    run_locally(tiny(state, **(overrides or {})))
 
 
 @pytest.mark.parametrize(

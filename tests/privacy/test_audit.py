@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -27,9 +28,18 @@ from braincl_med.records.store import RunStore
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile, Shard
 from braincl_med.vault.erasures import LOG, to_log
-from braincl_med.vault.vault import Entry, Vault
+from braincl_med.vault.manifest import Entry
+from braincl_med.vault.vault import Vault
 from tests.privacy.test_search import WAYS, scans
 from tests.vault.test_cuefile import KEY, cue_file
+
+
+@pytest.fixture(autouse=True)
+def _for_the_owner_alone():
+    """What a test writes into a vault has the permissions that an audit asks for."""
+    former = os.umask(0o077)
+    yield
+    os.umask(former)
 
 
 @pytest.fixture
@@ -63,11 +73,12 @@ def test_a_clean_vault_passes(site):
     assert vault["vault"] == "site-0"
     assert vault["experiments"] == ["trial"]
     assert vault["fidelity"] is None
-    assert len(vault["checks"]) == 6
+    assert len(vault["checks"]) == 8
     assert json.loads(json.dumps(report)) == report
     file = Vault(site / "trial").load(0)
     assert vault["files"][0] == {
         "file": f"trial/{cue_of(site).name}",
+        "stored": "plain",
         "bytes": len(file.to_bytes()),
         "records": 5,
         "bits-per-scan": 8 * len(file.payload) / 5,
@@ -377,6 +388,7 @@ def test_the_command_records_writes_and_says_by_its_exit_status(site, tmp_path):
 
     from apps.cli.main import app
 
+    os.umask(0o022)
     call = CliRunner().invoke
     store = RunStore(tmp_path, create=True)
     done = call(app, ["audit", str(site), "--out", str(tmp_path / "report"), "--json"])

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 
 from braincl_med.foundation.errors import VaultError
+from braincl_med.vault.keys import NO_KEYS, Key, Keys
 from braincl_med.vault.vault import Vault
 from tests.children import CONTEXT, ended, started
 
@@ -31,6 +32,9 @@ OPERATIONS = {
     "erase": lambda vault: vault.erase(0, "set/0", [0, 3]),
     "erase-task": lambda vault: vault.erase(1, "set/1"),
 }
+SEALED = Keys(Key(bytes(range(32))), Key(bytes(range(32, 64))), "st-elsewhere")
+ROTATED = Keys(Key(bytes(range(64, 96))), None, "st-elsewhere")
+ON_SEALED = {"erase": OPERATIONS["erase"], "seal": lambda vault: vault.seal(ROTATED)}
 
 
 def fill(vault):
@@ -116,15 +120,15 @@ def interrupted(at, mode):
 STEPS = ("mkdir", "fsync", "replace", "unlink", "ftruncate", "pwrite")
 
 
-def carry_out(operation, folder, at, mode):
+def carry_out(operation, folder, at, mode, keys=NO_KEYS):
     """Carry out an operation in a child process; returns how it ended."""
-    return ended(_carry_out, operation, folder, at, mode)
+    return ended(_carry_out, operation, folder, at, mode, keys)
 
 
-def _carry_out(operation, folder, at, mode):
+def _carry_out(operation, folder, at, mode, keys=NO_KEYS):
     with interrupted(at, mode) as steps:
         try:
-            OPERATIONS[operation](Vault(folder))
+            (ON_SEALED if keys.vault else OPERATIONS)[operation](Vault(folder, keys))
         except VaultError:
             os._exit(REFUSED)
     os._exit(UNDISTURBED if len(steps) < at else FINISHED)
@@ -188,4 +192,4 @@ def operate_without_privileges(operation, folder):
 def _verified(folder):
     from braincl_med.vault.verify import verify
 
-    return verify(folder)
+    return verify(Vault(folder))

@@ -26,6 +26,14 @@ def _no_power_cuts(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
+@pytest.fixture(autouse=True)
+def _for_the_owner_alone():
+    """What a test writes into a vault has the permissions that an audit asks for."""
+    former = os.umask(0o077)
+    yield
+    os.umask(former)
+
+
 @pytest.fixture
 def vault(tmp_path):
     """A hospital's memories of one experiment: 40 and 30 records of task 0, 5 and 3 of task 1."""
@@ -45,7 +53,7 @@ def contents(vault):
 
 
 def is_sound(vault):
-    return all(finding.sound for finding in verify(vault.folder)) and passed(audit([vault.folder]))
+    return all(finding.sound for finding in verify(vault)) and passed(audit([vault.folder]))
 
 
 def test_erased_records_are_not_recalled_and_the_others_are_as_before(vault):
@@ -188,7 +196,7 @@ def without(number):
 )
 def test_a_changed_log_is_noticed_by_verify_and_audit_and_stops_writers(vault, log, change, reason):
     log.write_bytes(b"".join(change(log.read_bytes().splitlines(keepends=True))))
-    bad = [finding for finding in verify(vault.folder) if not finding.sound]
+    bad = [finding for finding in verify(vault) if not finding.sound]
     assert [finding.what for finding in bad] == ["erasures"]
     assert reason in bad[0].detail
     (checked,) = audit([vault.folder])["vaults"]
@@ -240,7 +248,7 @@ def test_a_lost_manifest_is_not_an_empty_vault(vault):
     with pytest.raises(VaultError, match=r"'manifest.json' is missing but what it commits is there"):
         vault.remember(cue_file(task=4)[0])
     assert {p.name for p in vault.folder.glob("*.cue")} == files
-    (finding,) = verify(vault.folder)
+    (finding,) = verify(vault)
     assert not finding.sound
     assert "'manifest.json' is missing" in finding.detail
 
@@ -275,14 +283,14 @@ def test_verify_names_each_file_that_cannot_be_read(vault):
     done = braincl("verify", site)
     assert done.exit_code == 0
     assert done.output.splitlines() == [
-        "site-0/trial: task 0 (working): readable, 70 records",
-        "site-0/trial: task 1 (working): readable, 8 records",
+        "site-0/trial: task 0 (working): readable, 70 records, plain",
+        "site-0/trial: task 1 (working): readable, 8 records, plain",
     ]
     path = vault.folder / vault.entry(1).name
     path.write_bytes(path.read_bytes()[:-1])
     done = braincl("verify", site)
     assert done.exit_code == 1
-    assert "readable, 70 records" in done.output
+    assert "readable, 70 records, plain" in done.output
     assert f"site-0/trial: task 1 (working): NOT SOUND: '{path.name}': the file has" in done.output
     assert "problem" in json.loads(braincl("list", site, "--json").output)[1]
     assert path.name in braincl("list", site).output

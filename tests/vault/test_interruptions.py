@@ -14,6 +14,7 @@ from apps.cli.main import app
 from braincl_med.foundation.errors import LockedError
 from braincl_med.foundation.files import PARTIAL_SUFFIX
 from braincl_med.vault.erasures import LOG, to_log
+from braincl_med.vault.keys import NO_KEYS
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import verify
 
@@ -35,9 +36,9 @@ def filled(tmp_path_factory):
     return folder
 
 
-def state(folder):
+def state(folder, keys=NO_KEYS):
     """All that a reader sees: each task's memory, ordinals and recalls, and what was erased."""
-    vault = Vault(folder)
+    vault = Vault(folder, keys)
     tasks = {
         entry.task: (
             entry.memory,
@@ -49,19 +50,19 @@ def state(folder):
     return tasks, [(e.task, e.dataset_label, e.ordinals) for e in vault.erasures()]
 
 
-def assert_sound(folder):
+def assert_sound(folder, keys=NO_KEYS):
     """Every committed task is readable, and verify says so."""
-    findings = verify(folder)
+    findings = verify(Vault(folder, keys))
     assert all(finding.sound for finding in findings), findings
     readable = [finding.what.split()[1] for finding in findings if finding.what.startswith("task")]
     assert readable == [str(entry.task) for entry in Vault(folder).manifest().entries]
 
 
-def assert_the_next_write_clears(folder):
+def assert_the_next_write_clears(folder, keys=NO_KEYS):
     """After the next write there is nothing but what is committed, and the whole log."""
-    vault = Vault(folder)
+    vault = Vault(folder, keys)
     vault.remember(cue_file(task=7, seed=7)[0])
-    committed = {entry.name for entry in vault.manifest().entries}
+    committed = {name for entry in vault.manifest().entries for name in entry.names}
     erasures = vault.erasures()
     assert {p.name for p in folder.iterdir()} == {"manifest.json", ".lock", *committed, *([LOG] if erasures else [])}
     assert not erasures or (folder / LOG).read_bytes() == to_log(erasures)
@@ -94,6 +95,34 @@ def test_an_interruption_at_any_step_leaves_the_state_before_or_after(filled, tm
     assert all(s == after for s, end in zip(seen, ended, strict=False) if end == child.FINISHED)
     assert not done[0]
     assert done[-1]
+
+
+@pytest.mark.parametrize(
+    ("operation", "mode"),
+    [("erase", "kill"), ("seal", "kill")],
+)
+def test_so_does_one_in_a_sealed_vault(filled, tmp_path, operation, mode):
+    begun = shutil.copytree(filled, tmp_path / "begun" / "trial")
+    Vault(begun).seal(child.SEALED)
+    whole = shutil.copytree(begun, tmp_path / "whole" / "trial")
+    child.ON_SEALED[operation](Vault(whole, child.SEALED))
+    keys_after = child.ROTATED if operation == "seal" else child.SEALED
+    before, after = state(begun, child.SEALED), state(whole, keys_after)
+    assert (before == after) == (operation == "seal")
+    ids, outcomes = {child.SEALED.vault.id: child.SEALED, child.ROTATED.vault.id: child.ROTATED}, []
+    for at in range(1, 100):
+        folder = shutil.copytree(begun, tmp_path / str(at) / "trial")
+        ended = child.carry_out(operation, folder, at, mode, child.SEALED)
+        if ended == child.UNDISTURBED:
+            break
+        (found,) = {entry.seal.key for entry in Vault(folder).manifest().entries}
+        outcomes.append((found, state(folder, ids[found])))
+        assert outcomes[-1] in ((child.SEALED.vault.id, before), (keys_after.vault.id, after)), at
+        assert_sound(folder, ids[found])
+        assert_the_next_write_clears(folder, ids[found])
+    assert 14 < at < 99
+    assert (child.SEALED.vault.id, before) in outcomes
+    assert (keys_after.vault.id, after) in outcomes
 
 
 @pytest.mark.parametrize("mode", ["kill", "full"])
@@ -164,8 +193,8 @@ def test_a_read_only_folder_is_read_and_verified_but_not_written(filled):
         try:
             readable = child.said(child.operate_without_privileges, "", folder)
             assert readable == [
-                "readable, 8 records",
-                "readable, 2 records",
+                "readable, 8 records, plain",
+                "readable, 2 records, plain",
                 "1 logged, every line follows from the one above",
             ]
             for operation in child.OPERATIONS:

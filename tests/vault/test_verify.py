@@ -26,10 +26,10 @@ def file_of(vault, task=0):
 
 def test_a_sound_vault_and_one_that_nothing_was_committed_to_pass_undecoded(vault, tmp_path, monkeypatch):
     monkeypatch.setattr(CueFile, "from_bytes", None)
-    check(vault.folder)
-    check(tmp_path / "missing")
+    check(vault)
+    check(Vault(tmp_path / "missing"))
     (tmp_path / "empty").mkdir()
-    check(tmp_path / "empty")
+    check(Vault(tmp_path / "empty"))
 
 
 def cut(path):
@@ -52,7 +52,7 @@ def test_a_committed_file_that_is_not_what_was_committed_is_named(vault, tmp_pat
     path = file_of(vault)
     damage(path)
     with pytest.raises(VaultError, match=f"^'{path.name}' {reason}") as refused:
-        check(vault.folder)
+        check(vault)
     assert str(tmp_path) not in str(refused.value)
 
 
@@ -61,13 +61,13 @@ def test_a_lost_manifest_and_a_changed_log_are_named(vault):
     held = log.read_bytes()
     log.write_bytes(b"")
     # Of one erasure the manifest still has the line, which the next writer writes again.
-    check(vault.folder)
+    check(vault)
     log.write_bytes(held.replace(b"set/0", b"set/1"))
     with pytest.raises(VaultError):
-        check(vault.folder)
+        check(vault)
     (vault.folder / MANIFEST).unlink()
     with pytest.raises(VaultError, match=f"'{MANIFEST}' is missing"):
-        check(vault.folder)
+        check(vault)
 
 
 def test_a_writer_meanwhile_is_no_damage(vault, monkeypatch):
@@ -82,5 +82,5 @@ def test_a_writer_meanwhile_is_no_damage(vault, monkeypatch):
         return manifest
 
     monkeypatch.setattr(Vault, "manifest", read_and_write)
-    check(vault.folder)
+    check(vault)
     assert vault.entry(1).memory == "long-term"
