@@ -11,7 +11,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from hypothesis import settings
 
 # On a machine with too much to do an example may take any time; what takes too long ends by pytest's own limit.
-settings.register_profile("patient", deadline=None, max_examples=60)
+settings.register_profile("patient", deadline=None, max_examples=40)
 settings.load_profile("patient")
 
 
@@ -21,5 +21,5 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """One more than cores: who waits for Flower, a lock or a disk leaves a core to others."""
-    return (os.cpu_count() or 1) + 1
+    """Twice as many as cores: half of the time a test waits for Flower, a lock, a child or a disk."""
+    return 2 * (os.cpu_count() or 1)

@@ -2,7 +2,7 @@ import os
 
 from tests.scans.malformed import tried
 
-COUNT = int(os.environ.get("BRAINCL_MALFORMED", "5000"))
+COUNT = int(os.environ.get("BRAINCL_MALFORMED", "1500"))
 
 
 def test_malformed_files_are_read_or_refused_and_kill_nobody():
