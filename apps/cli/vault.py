@@ -155,4 +155,4 @@ def vault_seal(
         except SealedError as error:
             raise SealedError(f"{error}, here as --from-key or --from-network-key") from None
         tasks = f"{count:,} {'task' if count == 1 else 'tasks'}"
-        typer.echo(f"{place}: {tasks} sealed under {' and '.join(own)} as those of '{name}'")
+        typer.echo(f"{place}: {tasks} sealed under {' and '.join(own)} as those of {name!r}")

@@ -56,7 +56,8 @@ class Place(BaseModel):
     part: Part
 
     def __str__(self) -> str:
-        return f"the {self.part} of task {self.task} ({self.memory}) of '{self.experiment}' at '{self.hospital}'"
+        # Nobody vouches for these texts before the envelope is open; what cannot be printed is written as an escape.
+        return f"the {self.part} of task {self.task} ({self.memory}) of {self.experiment!r} at {self.hospital!r}"
 
 
 class _Header(Place):
