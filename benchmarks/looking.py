@@ -76,7 +76,7 @@ def bare(folder: Path) -> None:
 
 def look(folder: Path) -> None:
     """Once through the folder, with the cache."""
-    OwnScans().labels("own", "train", StreamConfig(cache=True), _place(folder))
+    OwnScans().held("own", "train", StreamConfig(cache=True), _place(folder))
 
 
 def look_without_cache(folder: Path) -> None:
@@ -87,9 +87,8 @@ def look_without_cache(folder: Path) -> None:
 
 def read(folder: Path) -> None:
     """All training scans, from the cache."""
-    source, stream = OwnScans(), StreamConfig(cache=True)
-    count = len(source.labels("own", "train", stream, _place(folder)))
-    source.images("own", "train", np.arange(count), stream, _place(folder))
+    held = OwnScans().held("own", "train", StreamConfig(cache=True), _place(folder))
+    held.images(np.arange(len(held.labels)))
 
 
 def _place(folder: Path) -> Place:
