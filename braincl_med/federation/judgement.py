@@ -1,7 +1,7 @@
 """Whether well-formed updates are plausible, beside the network that was sent and beside each other.
 
-Training moves a network some way, and in no hospital a hundred times as far as in the others. What is far off is left
-out of the average: a wrong unit, a broken machine, or somebody who wishes to own the result.
+Training moves a network some way, and in no hospital many times as far as in the others. What is far off is left out
+of the average: a wrong unit, a broken machine, or somebody who wishes to own the result.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,6 +28,9 @@ def implausible(reports: Sequence[Report], sent: Weights) -> dict[str, str]:
     Args:
         reports: answers without objection, with tensors of the network.
         sent: the network.
+
+    Returns:
+        A sentence for each hospital that is left out; none where all are believed.
     """
     steps: dict[str, float] = {}
     reasons: dict[str, str] = {}

@@ -28,6 +28,7 @@ from braincl_med.foundation.arrays import Images, Split
 from braincl_med.foundation.errors import DataError, LockedError, VaultError
 from braincl_med.foundation.files import make_folder, storage_error
 from braincl_med.foundation.progress import Progress
+from braincl_med.scans.duplicates import copies, listed_again
 from braincl_med.scans.listing import Entry
 from braincl_med.scans.names import patient_of
 from braincl_med.scans.reading import read_file, without_warnings
@@ -118,6 +119,8 @@ class Index:
 
     Raises:
         DataError: it is no such file, or a newer program wrote it.
+        LockedError: another look has been writing it for a minute.
+        VaultError: it cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -194,7 +197,8 @@ class Index:
             keep: where the pixels of what is looked into go, and what is made of them before.
 
         Raises:
-            DataError: a patient is said to belong into two splits, or into one that does not train and did before.
+            DataError: a patient is said to belong into two splits, or into one nearer to test than before.
+            LockedError, VaultError: as for the file.
         """
         listed = list(entries)
         known = self._known()
@@ -203,7 +207,7 @@ class Index:
         names = {
             id(entry): self._salted(b"name", _bytes(f"{dataset}\0{entry.name}\0{entry.frame}")) for entry in listed
         }
-        twice = [e for e in _again(listed, lambda entry: names[id(entry)]) if id(e) not in refused]
+        twice = [e for e in listed_again((names[id(e)], e) for e in listed) if id(e) not in refused]
         refused |= {id(e): ScanRefusedError(Kind.DUPLICATE, "it is listed twice") for e in twice}
         open_ = [entry for entry in listed if id(entry) not in refused]
         unread = [
@@ -232,10 +236,10 @@ class Index:
         held = sorted(((known[names[id(entry)]], entry) for entry in open_), key=lambda pair: pair[0].number)
         refused |= {id(e): ScanRefusedError(Kind(row.kind), row.reason) for row, e in held if row.kind}
         scans = [(row, entry) for row, entry in held if not row.kind]
-        copies = _copies(scans)
-        refused |= copies
+        again = copies((row.content, entry) for row, entry in scans)
+        refused |= again
         with self._writing():
-            found = self._with_splits(dataset, [(row, e) for row, e in scans if id(e) not in copies], seed)
+            found = self._with_splits(dataset, [(row, e) for row, e in scans if id(e) not in again], seed)
         return Findings(found, [Refused(e, refused[id(e)]) for e in listed if id(e) in refused])
 
     def _known(self) -> dict[bytes, Known]:
@@ -340,31 +344,3 @@ def _look(entry: Entry, shrink: Callable[[Images], Images] | None) -> "_Look | S
         return _Look(told.digest, told.patient, told.kind, told.width, told.height, pixels)
     except ScanRefusedError as error:
         return error
-
-
-def _again(entries: Iterable[Entry], identity: Callable[[Entry], bytes]) -> Iterator[Entry]:
-    """The entries that say again what an earlier one said."""
-    seen: set[bytes] = set()
-    for entry in entries:
-        if identity(entry) in seen:
-            yield entry
-        seen.add(identity(entry))
-
-
-def _copies(scans: Iterable[tuple[Known, Entry]]) -> dict[int, ScanRefusedError]:
-    """The scans that show what another one shows: all where their classes or splits differ, else all but one."""
-    alike: dict[bytes, list[Entry]] = defaultdict(list)
-    for row, entry in scans:
-        alike[row.content].append(entry)
-    refused: dict[int, ScanRefusedError] = {}
-    for entries in alike.values():
-        if len(entries) == 1:
-            continue
-        if len({entry.label for entry in entries}) > 1:
-            reason, left = "the same picture lies in another class too: only one can be right", entries
-        elif len({entry.split for entry in entries}) > 1:
-            reason, left = "the same picture is said to belong into another split too", entries
-        else:
-            reason, left = "the same picture is there already", entries[1:]
-        refused |= {id(entry): ScanRefusedError(Kind.DUPLICATE, reason) for entry in left}
-    return refused

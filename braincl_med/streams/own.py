@@ -24,7 +24,7 @@ from braincl_med.streams.place import Place
 from braincl_med.streams.tasks import OWN, ClassSpec, is_own
 
 log = logging.getLogger("braincl")
-NOTES = "scans.sqlite"
+INDEX = "scans.sqlite"
 SPLIT_SEED = 0
 """Of the draw of splits: they belong to a hospital, not to one of its experiments, whose seeds differ."""
 
@@ -178,7 +178,7 @@ def _found(dataset: str, stream: StreamConfig, place: Place, cache: Cache | None
         return Findings((), ())
     keep = Keep(partial(fit, size=stream.size, how=stream.fit), cache.put) if cache else None
     notes = place.notes if own is not None or place.common is None else place.common
-    with Index(notes / NOTES if notes else None) as index:
+    with Index(notes / INDEX if notes else None) as index:
         found = index.look_through(dataset, list_scans(folder), SPLIT_SEED, bar("looking into scans", "file"), keep)
     if found.refused and stream.bad_scans == "refuse":
         raise DataError(

@@ -36,4 +36,5 @@ class Place:
         site = f"site-{number}"
         state = config.state_folder
         hospitals = config.federation.hospitals
-        return cls(config.data_folder, site, False, state / site / NOTES, hospitals, state / NOTES)
+        notes, common = state / site / NOTES, state / NOTES
+        return cls(config.data_folder, site, notes=notes, hospitals=hospitals, common=common)
