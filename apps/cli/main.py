@@ -14,6 +14,7 @@ from apps.cli.export import export
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
 from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
+from apps.cli.start import start
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.processes import Interrupted, interruptible
 
@@ -92,6 +93,7 @@ app.command()(bench)
 app.command()(audit)
 app.command()(predict)
 app.command()(export)
+app.command()(start)
 
 
 @app.command()

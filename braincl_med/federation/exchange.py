@@ -43,11 +43,13 @@ class Hospitals:
         exchange: how orders reach them.
         federation: how many there are, and how many must answer.
         names: under which name each sender has answered; none may take another's.
+        noisy: they add noise to what they count.
     """
 
     exchange: Exchange
     federation: FederationConfig
     names: dict[str, str] = field(default_factory=dict)
+    noisy: bool = False
 
     def ask(self, order: Order, phase: Phase, method: Method, known: Sequence[str]) -> Outcome:
         """Send an order and judge the answers; whatever is wrong with one is that hospital's refusal.
@@ -65,7 +67,7 @@ class Hospitals:
         sound: list[Report] = []
         missing: dict[str, str] = {}
         for answer in answers:
-            if reason := answer.failure or _objection(answer, order, phase, method):
+            if reason := answer.failure or _objection(answer, order, phase, method, self.noisy):
                 missing[self._called(answer)] = _readable(reason)
             else:
                 sound.append(answer)
@@ -129,7 +131,7 @@ def _readable(reason: str) -> str:
     return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_FAILURE]
 
 
-def _objection(answer: Report, order: Order, phase: Phase, method: Method) -> str:
+def _objection(answer: Report, order: Order, phase: Phase, method: Method, noisy: bool) -> str:
     """Why an answer cannot be used; empty when it can."""
     reason = None
     if phase.answer.published and answer.examples:
@@ -139,4 +141,4 @@ def _objection(answer: Report, order: Order, phase: Phase, method: Method) -> st
     if "classes" in answer.figures and CLASSIFIER_ROWS not in answer.weights:
         reason = reason or "it counts samples of classes, which was not asked for"
     classes = order.registry.seen(order.task)
-    return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes) or ""
+    return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes, noisy=noisy) or ""

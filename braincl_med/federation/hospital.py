@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from braincl_med.dp.ledger import Ledger
 from braincl_med.federation.received import objection_to_order
 from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, FederationError, MissingScansError
@@ -19,7 +20,7 @@ from braincl_med.methods import METHODS
 from braincl_med.methods.base import Method
 from braincl_med.methods.kept import Kept
 from braincl_med.methods.phase import Phase
-from braincl_med.methods.publish import publish
+from braincl_med.methods.publish import publish, require_bounded
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.named import build_registry, unknown_sets
@@ -40,12 +41,14 @@ class Hospital:
         config: the experiment.
         source: its scans; of its training scans BrainCL reads each once, in `encode`.
         vault: its memories.
+        allowance: the ε that this hospital allows where that is less than the experiment's `privacy-epsilon`.
     """
 
     name: str
     config: ExperimentConfig
     source: ScanSource
     vault: Vault
+    allowance: float | None = None
 
     def answer(self, order: Order) -> Report:
         """Carry out one step; whatever goes wrong becomes one sentence without path or traceback."""
@@ -53,6 +56,7 @@ class Hospital:
             phase = self.permitted(order)
             if reason := objection_to_order(order, phase, self.method, self.config.cortex):
                 raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
+            require_bounded(phase, self.config.privacy.mode)
             seed_everything(self.seed(order))
             self._narrow_vault()
             return publish(self, phase, order, phase.run(self, order))
@@ -108,6 +112,13 @@ class Hospital:
     def kept(self) -> Kept:
         """What a method to compare with keeps beside the vault's memories."""
         return Kept(self.vault.folder / "kept")
+
+    @property
+    def ledger(self) -> Ledger:
+        """What this hospital has released under differential privacy, over all experiments."""
+        privacy = self.config.privacy
+        budget = privacy.epsilon if self.allowance is None else min(privacy.epsilon, self.allowance)
+        return Ledger(self.vault.folder.parent, budget, privacy.delta)
 
     def raw(self, registry: Registry, task: int) -> Scans:
         """This hospital's raw training scans of a task; BrainCL never asks for them after `encode`."""

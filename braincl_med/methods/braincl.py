@@ -4,6 +4,8 @@ encode ─► the memory module is fitted to the task's scans, their cues are co
 wake   ─► the classifier alone learns the new classes from recalled samples
 select ─► the samples that represent their class best move to long-term memory
 sleep  ─► the whole network is trained on all of long-term memory
+
+Under `privacy-mode: statistics` a task is `release`, which is encode with one noisy sum, and `evaluate`.
 """
 
 import logging
@@ -23,6 +25,7 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.base import Method
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.phase import CLASSIFIER, WEIGHTS, Need, Phase, Schedule, Site, rounds
+from braincl_med.methods.private import TOLD_STATISTICS, tell_statistics
 from braincl_med.methods.training import SHARED, learned, train, training_rounds
 from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.phases.select import select
@@ -54,8 +57,30 @@ def _encode(site: Site, order: Order) -> Report:
     return Report(site.name, examples=_encode_task(site, order))
 
 
-def _encode_task(site: Site, order: Order) -> int:
-    """Encode one task; returns how many records the vault then holds of it."""
+def _release(site: Site, order: Order) -> Report:
+    """Encode as `_encode` does, and tell one noisy sum of the features of the scans that were encoded.
+
+    A repeated order finds the task in the vault, and is answered by the numbers of the first time.
+    """
+    check(site.vault)
+    erased = {erasure.task for erasure in site.vault.erasures()}
+    scans = {}
+    for task in range(order.task + 1):
+        if site.vault.entry(task) is None and task not in erased:
+            try:
+                scans[task] = site.raw(order.registry, task)
+            except BrainclError as error:
+                if task == order.task:
+                    raise
+                log.warning("%s: task %d was missed and cannot be made up for: %s", site.name, task, error)
+    report = tell_statistics(site, order, scans)
+    for task, raw in scans.items():
+        _encode_task(site, replace(order, task=task), raw)
+    return report
+
+
+def _encode_task(site: Site, order: Order, raw: Scans | None = None) -> int:
+    """Encode one task, whose raw scans may be at hand; returns how many records the vault then holds of it."""
     key = memory_key(site, order.registry, order.task)
     entry = site.vault.entry(order.task)
     if entry is not None:
@@ -66,7 +91,7 @@ def _encode_task(site: Site, order: Order) -> int:
                 "or erase that memory first"
             )
         return site.vault.load_entry(entry).records
-    scans = site.raw(order.registry, order.task)
+    scans = site.raw(order.registry, order.task) if raw is None else raw
     if not len(scans):
         return 0
     seed = site.seed(order)
@@ -159,16 +184,24 @@ def _samples(site: Site, registry: Registry, task: int) -> Scans:
 
 
 ENCODE = Phase("encode", _encode, need=Need.NOTHING)
+RELEASE = Phase("release", _release, TOLD_STATISTICS, bounded=frozenset({"statistics"}))
 WAKE = Phase("wake", _wake, CLASSIFIER)
 SELECT = Phase("select", _select)
 SLEEP = Phase("sleep", train, WEIGHTS)
 
 
 def _schedule(config: ExperimentConfig) -> Schedule:
-    """Encode, wake, select, sleep, evaluate; without sleep, working memory is neither selected from nor replayed."""
+    """Encode, wake, select, sleep, evaluate; without sleep, working memory is neither selected from nor replayed.
+
+    Where only statistics may be told, the backbone is not trained, and the classifier is solved from them.
+    """
+    if config.privacy.mode == "statistics":
+        return ((RELEASE, 0), (EVALUATE, 0))
     awake = rounds(WAKE, config.wake.rounds) if config.wake.enabled else ()
     asleep = ((SELECT, 0), *training_rounds(config, SLEEP)) if config.sleep.enabled else ()
     return ((ENCODE, 0), *awake, *asleep, (EVALUATE, 0))
 
 
-BRAINCL = Method("braincl", (ENCODE, WAKE, SELECT, SLEEP, *SHARED, EVALUATE), _schedule, _samples, recalls=True)
+BRAINCL = Method(
+    "braincl", (ENCODE, RELEASE, WAKE, SELECT, SLEEP, *SHARED, EVALUATE), _schedule, _samples, recalls=True
+)

@@ -7,11 +7,27 @@ import torch
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report, told_loss
-from braincl_med.methods.phase import Phase, Site
+from braincl_med.methods.phase import NOTHING, Phase, Site
+from braincl_med.settings.privacy import Mode
+
+
+def require_bounded(phase: Phase, mode: Mode) -> None:
+    """Refuse to run, under differential privacy, what would tell numbers that no ledger bounds.
+
+    Raises:
+        FederationError: it would.
+    """
+    if mode != "off" and phase.answer is not NOTHING and mode not in phase.bounded:
+        raise FederationError(
+            f"{phase.name} tells what nothing bounds, and this hospital runs under privacy-mode '{mode}': leave it "
+            "out of the schedule"
+        )
 
 
 def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
     """The report as it may be sent: with the tensors that the phase answers with, finite and of the shapes that came.
+
+    Under differential privacy it holds nothing beside them: no loss, and no number of scans that the phase read.
 
     Raises:
         FederationError: it holds other tensors, or numbers that are not finite, as after a training that diverged.
@@ -22,5 +38,10 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
         raise FederationError(
             f"what {phase.name} learned cannot be sent: {reason or 'it answers with no tensors'}; "
             "if training diverged, lower its learning rate"
+        )
+    if site.config.privacy.mode != "off":
+        examples = report.examples if phase.bounded else 1
+        return Report(
+            report.hospital, examples, None, report.figures, report.weights, threads=torch.get_num_threads()
         )
     return replace(report, loss=told_loss(report.loss), threads=torch.get_num_threads())

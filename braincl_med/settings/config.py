@@ -21,6 +21,7 @@ from braincl_med.settings.methods import (
     MygoConfig,
     Rule,
 )
+from braincl_med.settings.privacy import PrivacyConfig
 from braincl_med.settings.section import Identifier, Names, Section
 
 STATE_VARIABLE = "BRAINCL_STATE"
@@ -121,7 +122,8 @@ class CortexConfig(Section):
 
     `network` is `resnet18`, to which `stem` and `norm` belong, or a network of timm's registry. `weights` names a
     file on the server's machine with the backbone's weights to start from; without one they are drawn by the seed.
-    Scans are resampled to `input` pixels a side on the network's device, where that is given.
+    Scans are resampled to `input` pixels a side on the network's device, where that is given. With `features` a fixed
+    linear map, which `weights` must hold (`braincl start`), makes that many of the backbone's (`cortex.reduction`).
     `precision: auto` is bfloat16 where the machine computes in it natively, else float32. `compile` lets
     `torch.compile` build the backbone's kernels, which takes a minute and, on a CPU, a C++ compiler.
     """
@@ -131,6 +133,7 @@ class CortexConfig(Section):
     norm: Literal["batch", "group"] = "batch"
     weights: str = ""
     input: int | None = Field(default=None, ge=8, le=1024)
+    features: int | None = Field(default=None, ge=2, le=4096)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
 
@@ -222,6 +225,7 @@ class ExperimentConfig(Section):
     ewc: EwcConfig = EwcConfig()
     mygo: MygoConfig = MygoConfig()
     mesu: MesuConfig = MesuConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,7 +1,7 @@
 """Where one hospital's scans come from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,6 +65,7 @@ class ScanSource:
             parts.append(Scans(one.images(mine - start), labels[mine]))
         together = Scans.join(parts)
         keys = sorted(spec.key for spec in numbered.values())
+        together = replace(together, patients=_patients(held, index))
         generator = np.random.default_rng(seed_for(self.seed, "scan-order", split, *keys, self.hospital))
         return together.take(generator.permutation(len(together)))
 
@@ -108,6 +109,21 @@ def _numbers(dataset: str, held: Held, numbered: dict[int, ClassSpec]) -> Positi
         if spec.dataset == dataset:
             numbers[np.isin(held.labels, spec.labels)] = number
     return numbers
+
+
+def _patients(held: Sequence[Held], index: Positions) -> Positions | None:
+    """The patients of the scans at `index` of all sets by number, None where no set knows any.
+
+    A scan of a set that knows none is a patient's of its own.
+    """
+    if all(one.patients is None for one in held):
+        return None
+    names: list[object] = []
+    for number, one in enumerate(held):
+        alone = [(number, row) for row in range(len(one.labels))]
+        names += alone if one.patients is None else one.patients.tolist()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names[row] for row in index))}
+    return np.array([numbers[names[row]] for row in index], np.int64)
 
 
 def tail(registry: Registry, stream: StreamConfig, seed: int) -> dict[int, int]:
