@@ -4,8 +4,8 @@
 
 Under the basis the classes of public scans have equal variance in all directions, and the directions that are kept
 are those in which public scans differ most: what noise of one size in every direction disturbs least. Half of the
-public scans are shorter than 1, the others are cut to it, in training and in use alike; so what one scan adds to a sum
-is bounded by construction.
+public scans are shorter than 1, the others are cut to it, in training and in use alike; so what one scan adds to a
+sum is bounded by construction.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """A hospital's ledger of what it has released, over all experiments, tasks, rounds and runs.
 
     <hospital>/.privacy/ledger.json              every release, in order
-                        <experiment>.release     the last answer of an experiment, as it was sent
+                        <experiment>.<order>.release     answers as they were sent; of large ones the last
 
 A release is entered before its noise is drawn, so one that was interrupted counts. Its answer lies beside the ledger,
 so the same order is answered by the same numbers and is one release.
@@ -29,6 +29,9 @@ from braincl_med.foundation.files import canonical_json, locked, make_private, r
 FOLDER = ".privacy"
 """The ledger's folder beside a hospital's experiments; no experiment has such a name."""
 NAME = "ledger.json"
+SUFFIX = ".release"
+LARGEST_KEPT = 2**20
+"""Bytes of an answer that is kept for good."""
 VERSION = 1
 ROUNDING = 1e-9
 """By which ε may pass its budget: a release that is made to cost the whole of it was found by halving."""
@@ -141,7 +144,7 @@ class Ledger:
         if entry is None or not entry.answer:
             return None
         try:
-            content = self._answer(experiment).read_bytes()
+            content = self._answer(experiment, order).read_bytes()
             return load_tensors(content) if sha256_of(content) == entry.answer else None
         except (OSError, SafetensorError):
             return None
@@ -166,17 +169,23 @@ class Ledger:
             self._write(entries)
 
     def keep(self, order: str, experiment: str, answer: dict[str, Tensor]) -> None:
-        """Keep what an entered release is answered with, so that it can be sent again."""
+        """Keep what an entered release is answered with, so that it can be sent again.
+
+        Whole networks would fill the disk: of an experiment's large answers only the last is kept.
+        """
         content = save_tensors({name: tensor.contiguous() for name, tensor in answer.items()})
         with locked(self.folder, "the ledger of releases"):
             entries = list(self.entries())
             last = max(i for i, e in enumerate(entries) if e.order == order and e.experiment == experiment)
-            write_whole(self._answer(experiment), content)
+            write_whole(self._answer(experiment, order), content)
             entries[last] = entries[last].model_copy(update={"answer": sha256_of(content)})
             self._write(entries)
+            for path in self.folder.glob(f"{experiment}.*{SUFFIX}"):
+                if path != self._answer(experiment, order) and path.stat().st_size > LARGEST_KEPT:
+                    path.unlink()
 
-    def _answer(self, experiment: str) -> Path:
-        return self.folder / f"{experiment}.release"
+    def _answer(self, experiment: str, order: str) -> Path:
+        return self.folder / f"{experiment}.{order[:16]}{SUFFIX}"
 
     def _prepare(self) -> None:
         make_private(self.folder.parent)

@@ -22,6 +22,7 @@ from braincl_med.methods.kept import Kept
 from braincl_med.methods.phase import Phase
 from braincl_med.methods.publish import publish, require_bounded
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.memory import LinearMemory
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.source import ScanSource
@@ -152,6 +153,12 @@ class Hospital:
                 # Nobody asked for the default set, so its absence only leaves its figures out.
                 log.info("%s: no far unknown scans: %s", self.name, error)
         return found
+
+    def public(self) -> Scans:
+        """Scans of the sets that teach the memory in place of a task's, numbered set by set; none where none do."""
+        memory = self.config.memory
+        named = memory.public if isinstance(memory, LinearMemory) else ()
+        return self.source.public(named) if named else Scans.none(self.config.stream.size)
 
     def recalled(self, task: int) -> Scans:
         """The recalled samples of a task, none when the vault has no memory of it; decoded once a process."""

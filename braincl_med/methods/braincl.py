@@ -10,12 +10,13 @@ Under `privacy-mode: statistics` a task is `release`, which is encode with one n
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from braincl_med.cortex.cortex import Cortex, extract_features
-from braincl_med.foundation.errors import BrainclError, VaultError
+from braincl_med.foundation.errors import BrainclError, DataError, VaultError
 from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.foundation.progress import bar
 from braincl_med.memory.coding import FrequencyTables
@@ -25,8 +26,9 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.base import Method
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.phase import CLASSIFIER, WEIGHTS, Need, Phase, Schedule, Site, rounds
-from braincl_med.methods.private import TOLD_STATISTICS, tell_statistics
+from braincl_med.methods.private import TOLD_STATISTICS, tell_statistics, tell_update
 from braincl_med.methods.training import SHARED, learned, train, training_rounds
+from braincl_med.phases.dpsgd import Sampling, wake_privately
 from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.phases.select import select
 from braincl_med.phases.wake import wake
@@ -94,8 +96,10 @@ def _encode_task(site: Site, order: Order, raw: Scans | None = None) -> int:
     scans = site.raw(order.registry, order.task) if raw is None else raw
     if not len(scans):
         return 0
-    seed = site.seed(order)
-    module = fit(scans.images, site.config.memory, seed, scans.labels, bar(f"{site.name} memory"))
+    teachers = site.public() or scans
+    module = fit(teachers.images, site.config.memory, site.seed(order), teachers.labels, bar(f"{site.name} memory"))
+    if module.completion.shape.channels == 1 and bool((scans.images != scans.images[..., :1]).any()):
+        raise DataError("the public scans that teach the memory are grey, the task's are coloured: name others")
     cues = module.encode(scans.images)
     labels = np.unique(scans.labels).tolist()
     by_class = {label: cues[scans.labels == label] for label in labels}
@@ -151,10 +155,16 @@ def _wake(site: Site, order: Order) -> Report:
     recalled = site.recalled(order.task)
     if not len(recalled):
         return Report(site.name)
-    cortex = Cortex.of(order.weights, site.config.cortex)
     new = order.registry.numbers(order.task)
     rows = new if config.rows == "new" else range(new.stop)
     _, epochs = epochs_of_round(config.epochs, config.rounds, order.round)
+    if site.config.privacy.mode == "updates":
+        sampling = Sampling.of(len(recalled), config.batch_size, epochs)
+        learn = partial(
+            wake_privately, samples=recalled, config=config, privacy=site.config.privacy, rows=rows, epochs=epochs
+        )
+        return tell_update(site, order, CLASSIFIER, recalled, sampling, learn)
+    cortex = Cortex.of(order.weights, site.config.cortex)
     loss = wake(cortex, recalled, config, rows, epochs, site.seed(order))
     return learned(site, order, cortex, CLASSIFIER, recalled, loss)
 
@@ -185,9 +195,9 @@ def _samples(site: Site, registry: Registry, task: int) -> Scans:
 
 ENCODE = Phase("encode", _encode, need=Need.NOTHING)
 RELEASE = Phase("release", _release, TOLD_STATISTICS, bounded=frozenset({"statistics"}))
-WAKE = Phase("wake", _wake, CLASSIFIER)
+WAKE = Phase("wake", _wake, CLASSIFIER, bounded=frozenset({"updates"}))
 SELECT = Phase("select", _select)
-SLEEP = Phase("sleep", train, WEIGHTS)
+SLEEP = Phase("sleep", train, WEIGHTS, bounded=frozenset({"updates"}))
 
 
 def _schedule(config: ExperimentConfig) -> Schedule:

@@ -69,6 +69,9 @@ class Site(Protocol):
             DataError: the configuration names some, and they cannot be read.
         """
 
+    def public(self) -> Scans:
+        """Scans of the sets that teach the memory in place of a task's; none where it is not public ones that do."""
+
     def recalled(self, task: int) -> Scans:
         """The samples recalled from the vault's memory of a task."""
 

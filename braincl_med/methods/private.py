@@ -1,6 +1,7 @@
 """What a hospital answers under differential privacy: every number goes through its ledger (docs/privacy.md).
 
 release  ─► the task's cues are committed as in `encode`, and one noisy sum of the scans' features is told
+wake     ─► under `updates`: the classifier's rows, by DP-SGD; sleep alike the whole network
 evaluate ─► counts of test scans by true and predicted class are told with noise, and nothing else is
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from braincl_med.cortex.cortex import Weights, extract_features
+from braincl_med.cortex.cortex import Cortex, Weights, extract_features
 from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.dp.counts import noisy_counts
 from braincl_med.dp.gaussian import multiplier_for, secret_generator
@@ -19,6 +20,7 @@ from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.phase import Answer, Site
+from braincl_med.phases.dpsgd import Sampling
 from braincl_med.streams.tasks import Scans
 
 CONFUSION = "confusion"
@@ -85,6 +87,42 @@ def tell_statistics(site: Site, order: Order, scans: dict[int, Scans]) -> Report
     # The number of scans is what the release says it is; sums over it add up again by examples.
     examples = max(1, round(float(told[COUNTS].sum())))
     return Report(site.name, examples, weights={name: tensor / examples for name, tensor in told.items()})
+
+
+def tell_update(
+    site: Site, order: Order, answer: Answer, samples: Scans, sampling: Sampling, learn: Callable[[Cortex], None]
+) -> Report:
+    """Tell what DP-SGD made of the shared network; the training is entered first.
+
+    Args:
+        site, order: of the phase.
+        answer: which tensors are told.
+        samples: that it learns from, of all tasks so far; each depends on one scan alone.
+        sampling: how they are drawn.
+        learn: trains the network in place.
+    """
+    privacy, registry = site.config.privacy, order.registry
+    entry = Entry(
+        order=digest_of(order),
+        experiment=order.experiment,
+        task=order.task,
+        phase=order.phase,
+        round=order.round,
+        scans="training",
+        classes=tuple(registry.classes[number].key for number in np.unique(samples.labels).tolist()),
+        unit="scan",
+        multiplier=privacy.noise_multiplier,
+        rate=sampling.rate,
+        steps=sampling.steps,
+    )
+
+    def make() -> Weights:
+        cortex = site.method.network(order.weights, site.config.cortex)
+        learn(cortex)
+        return answer.tensors(site.method.trainable(cortex.weights()))
+
+    # Every hospital weighs as much: how many samples it has is nobody's business.
+    return Report(site.name, 1, weights=once(site, order, entry, make))
 
 
 def tell_counts(site: Site, order: Order) -> Report:

@@ -21,7 +21,7 @@ from braincl_med.settings.methods import (
     MygoConfig,
     Rule,
 )
-from braincl_med.settings.privacy import PrivacyConfig
+from braincl_med.settings.privacy import OUTSIDE, PrivacyConfig
 from braincl_med.settings.section import Identifier, Names, Section
 
 STATE_VARIABLE = "BRAINCL_STATE"
@@ -252,6 +252,16 @@ class ExperimentConfig(Section):
             raise ValueError(
                 "sleep-classifier 'discriminant' follows sleep: leave it out where sleep-enabled is false"
             )
+        if self.privacy.mode != "off" and self.method != "braincl":
+            raise ValueError(f"privacy-mode '{self.privacy.mode}' is for method braincl, not for {self.method}")
+        for section, key, allowed, reason in OUTSIDE[self.privacy.mode]:
+            value = getattr(getattr(self, section), key, None)
+            if value not in allowed if allowed else value is None:
+                name = f"{section}-{key.replace('_', '-')}"
+                raise ValueError(
+                    f"privacy-mode '{self.privacy.mode}' cannot bound {name} {value!r}: {reason}; set {name}"
+                    + (f" to {' or '.join(map(str, allowed))}" if allowed else "")
+                )
         if self.federation.familiarity == "shared" and not (facts.all_classes and self.sleep.enabled):
             raise ValueError(
                 "federation-familiarity 'shared' needs a method that trains the whole network on samples of all "
@@ -299,7 +309,7 @@ class ExperimentConfig(Section):
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "vault-key", "network-key", "federation-quorum", "federation-wait-seconds",
     "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans", "stream-cache",
-    "cortex-weights",
+    "cortex-weights", "privacy-epsilon",
 )  # fmt: skip
 """Keys that may change at any time, also within a task."""
 BETWEEN_TASKS: tuple[str, ...] = (

@@ -22,8 +22,38 @@ class PrivacyConfig(Section):
 
     mode: Mode = "off"
     epsilon: float = Field(default=3, gt=0, le=100)
-    delta: float = Field(default=1e-5, gt=0, lt=0.1)
+    delta: float = Field(default=1e-5, gt=0, le=1e-3)
     release_epsilon: float = Field(default=2, gt=0, le=100)
     figures_epsilon: float = Field(default=1, gt=0, le=100)
     noise_multiplier: float = Field(default=1, gt=0, le=1000)
     clipping: float = Field(default=1, gt=0)
+
+
+Rule = tuple[str, str, tuple[object, ...], str]
+OUTSIDE: dict[Mode, tuple[Rule, ...]] = {
+    "off": (),
+    "statistics": (
+        (
+            "cortex",
+            "features",
+            (),
+            "one scan adds to a sum without bound unless public scans taught its features' size",
+        ),
+    ),
+    "updates": (
+        ("memory", "basis", ("fixed", "public"), "components of a task's scans tell of all of them in every recall"),
+        ("selection", "rule", ("random",), "which samples lie near the mean of their class depends on all of them"),
+        ("sleep", "balance", ("none",), "weights of classes are their counts"),
+        ("sleep", "classifier", ("trained",), "moments are sums that nothing bounds"),
+        ("federation", "classifier_rows", ("by-examples",), "hospitals tell their counts of classes"),
+        ("federation", "familiarity", ("own",), "moments are sums that nothing bounds"),
+    ),
+}
+"""What reads scans outside of the mechanism, by mode: section, key, values under which it does not, and why it would.
+Where none is named, any but none is right.
+
+Beside these, under any mode (`methods.private`, `methods.publish`): test figures are noisy counts, scores of unknown
+scans, bytes at rest and training losses are not told, temperature and threshold stay at their neutral values, and
+numbers of scans are noisy or one. The guide and the selection of `statistics` stay in the vault, of which nothing
+leaves but the release.
+"""

@@ -16,6 +16,9 @@ from braincl_med.streams.shares import capped, share_of
 from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import ClassSpec, Registry, Scans
 
+PUBLIC_PER_CLASS = 200
+"""Scans of a class of a public set from which a memory is taught."""
+
 
 @dataclass(frozen=True)
 class ScanSource:
@@ -85,6 +88,22 @@ class ScanSource:
         masked[first] = labels[first]
         mine = self._share(masked, classes, split, self.stream.test_per_class)
         return held.images(mine)
+
+    def public(self, datasets: Sequence[str]) -> Scans:
+        """The first training scans a class of public sets, the same at every hospital; classes numbered set by set.
+
+        Raises:
+            DataError: as `Source.held`.
+        """
+        parts, first = [], 0
+        for dataset in datasets:
+            held = source_of(dataset).held(dataset, "train", self.stream, self.place)
+            classes = np.unique(held.labels)
+            chosen = [np.flatnonzero(held.labels == label)[:PUBLIC_PER_CLASS] for label in classes]
+            numbers = np.repeat(first + np.arange(len(classes)), [len(one) for one in chosen])
+            parts.append(Scans(held.images(np.concatenate(chosen)), numbers))
+            first += len(classes)
+        return Scans.join(parts)
 
     def _share(
         self, labels: Positions, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]
