@@ -307,6 +307,8 @@ class Coordinator:
                 store.record_evaluation(
                     self.config.name, order.task, name, confusion, figures["scores"], figures["storage"]
                 )
+            spent = {r.hospital: r.figures["epsilon"] for r in reports if r.figures.get("epsilon") is not None}
+            store.record_epsilon(self.config.name, order.task, spent)
             counted = f", accuracy {np.trace(counts) / max(1, counts.sum()):.3f}"
         store.record_step(self.config.name, step)
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"

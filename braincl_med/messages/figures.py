@@ -48,6 +48,9 @@ class _Known(BaseModel):
         return None
 
 
+Epsilon = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
 class _Evaluation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -55,12 +58,14 @@ class _Evaluation(BaseModel):
     scores: dict[str, dict[str, Counts]]
     storage: dict[Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,30}$")], Bytes]
     known: Annotated[list[_Known], Field(max_length=len(SOURCES))] = []
+    epsilon: Epsilon | None = None
 
 
 class _Training(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     classes: Counts = []
+    epsilon: Epsilon | None = None
 
 
 def objection_to_figures(
@@ -71,7 +76,7 @@ def objection_to_figures(
     Args:
         figures: of an evaluation: `confusion` (classes, classes), histograms by score and group, bytes by item, and
             sums over known scans of each source where there are any (`evaluation.operating.Known`); of other phases:
-            nothing, or samples by class.
+            nothing, or samples by class. Under privacy also the ε that the hospital has spent, which is of no scan.
         evaluation: whether an evaluation was asked for.
         classes: known so far.
         noisy: hospitals add noise to their counts (`dp.counts`), which then may be below zero, and tell nothing else.

@@ -27,7 +27,7 @@ def require_bounded(phase: Phase, mode: Mode) -> None:
 def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
     """The report as it may be sent: with the tensors that the phase answers with, finite and of the shapes that came.
 
-    Under differential privacy it holds nothing beside them: no loss, and no number of scans that the phase read.
+    Under differential privacy it holds nothing beside them but the ε that is spent: no loss, no number of scans.
 
     Raises:
         FederationError: it holds other tensors, or numbers that are not finite, as after a training that diverged.
@@ -41,7 +41,6 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
         )
     if site.config.privacy.mode != "off":
         examples = report.examples if phase.bounded else 1
-        return Report(
-            report.hospital, examples, None, report.figures, report.weights, threads=torch.get_num_threads()
-        )
+        figures = {**report.figures, "epsilon": site.ledger.epsilon()} if phase.bounded else report.figures
+        report = replace(report, examples=examples, loss=None, figures=figures)
     return replace(report, loss=told_loss(report.loss), threads=torch.get_num_threads())
