@@ -35,6 +35,7 @@ from braincl_med.privacy.attacks.thief import (
     Borrowed,
     Decoding,
     decode_borrowed,
+    decode_by_both,
     decode_by_moments,
     decode_by_pairs,
 )
@@ -94,6 +95,10 @@ def thief(kind: str, count: int, seed: int) -> list[Row]:
         ]
         made.append(max(tried, key=lambda one: one.psnr))
     order = np.random.default_rng(seed).permutation(count)
+    few, others = order[:10], order[10:]
+    public_memory = Borrowed(memories[2].completion, cues[2])
+    images = decode_by_both(cues[0], stolen.images[few], few, shape, public_memory)[others]
+    made.append(Decoding.of("public network and 10 known pairs", images, stolen.images, others))
     for pairs in (1, 10, 20, 50):
         known, rest = order[:pairs], order[pairs:]
         images = decode_by_pairs(cues[0], stolen.images[known], known, shape)[rest]

@@ -20,11 +20,12 @@ import numpy as np
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.memory.module import fit
 from braincl_med.privacy.attacks.membership import Membership, lira
-from braincl_med.privacy.attacks.shadows import FEWEST, memory_shadows, nearest_recall, rebuilt
+from braincl_med.privacy.attacks.shadows import FEWEST, MOST, memory_shadows, nearest_recall, rebuilt
 from braincl_med.privacy.attacks.thief import (
     Borrowed,
     Decoding,
     decode_borrowed,
+    decode_by_both,
     decode_by_moments,
     decode_by_pairs,
     refusal,
@@ -92,6 +93,8 @@ class Attacks:
         """Every way to decode a task's cues."""
         shape = self.memories[name].shape
         yield Decoding.of(OWN, held.recalls, held.originals, held.own)
+        order = np.random.default_rng(seed_for(self.seed, "pairs", name)).permutation(len(held.own))
+        few, others = order[: KNOWN_PAIRS[0]], order[KNOWN_PAIRS[0] :]
         for how, other in self._borrowed(name, held):
             reason = refusal(shape, other.network.shape)
             if reason:
@@ -102,7 +105,10 @@ class Attacks:
             # The thief sees which of the mirror images is right; here the likeness says so.
             tried = [Decoding.of(f"{how}, signs guessed", images, held.originals, held.own) for images in made]
             yield max(tried, key=lambda one: one.psnr)
-        order = np.random.default_rng(seed_for(self.seed, "pairs", name)).permutation(len(held.own))
+            if len(others):
+                of_both = decode_by_both(held.cues, held.originals[held.own[few]], few, shape, other)[others]
+                ways = f"{how} and {len(few)} known pairs"
+                yield Decoding.of(ways, of_both, held.originals, held.own[others])
         for count in KNOWN_PAIRS:
             known, rest = order[:count], order[count:]
             if not len(rest):
@@ -156,7 +162,7 @@ class Attacks:
     def _shadows(self, name: str, file: CueFile, scans: Scans, until: float) -> tuple[Any, Any, Any]:
         if not file.shape.linear:
             raise ValueError("shadows of the paper's recipe take too long")
-        found = memory_shadows(scans.images, scans.labels, self.known.memory, seed_for(self.seed, name), until)
+        found = memory_shadows(scans.images, scans.labels, self.known.memory, seed_for(self.seed, name), until, MOST)
         if len(found[2]) < FEWEST:
             raise ValueError(f"{len(found[2])} shadows took all of the time, {FEWEST} are needed")
         return found

@@ -16,7 +16,7 @@ from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.privacy.attacks.inversion import Attack, gradients, invert
 from braincl_med.privacy.attacks.membership import Membership, lira
-from braincl_med.privacy.attacks.shadows import FEWEST, confidence, network_shadows
+from braincl_med.privacy.attacks.shadows import FEWEST, MOST, confidence, network_shadows
 from braincl_med.privacy.attacks.update import judged, read
 from braincl_med.privacy.fidelity import Pairs
 from braincl_med.privacy.pool import Pool, members_of, strangers_of
@@ -93,7 +93,7 @@ class SharedAttack:
             return
         pool = Pool.join(pools)
         images, labels = pool.scans.images, pool.scans.labels
-        found, inside = network_shadows(images, labels, seed_for(self.seed, "network"), until)
+        found, inside = network_shadows(images, labels, seed_for(self.seed, "network"), until, MOST)
         if len(inside) < FEWEST:
             self.missing.append(f"membership in the shared network: {len(inside)} shadows took all of the time")
             return

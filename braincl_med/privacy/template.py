@@ -99,8 +99,9 @@ the 95 % interval.</p>
 <thead><tr><th>One unmasked update of the classifier, from a batch of</th><th class="number">Updates</th>
 <th class="number">A scan's features read exactly</th><th class="number">Diagnosis read</th></tr></thead>
 <tbody>
-{% for row in one["update"] %}<tr><td>{{ row.batch }}</td><td class="number">{{ row.updates }}</td><td class="number">{{
-  "{:.0f} %".format(100 * row.exact) }}</td><td class="number">{{ "{:.0f} %".format(100 * row.labels) }}</td></tr>
+{% for row in one["update"] %}<tr><td>{{ row.batch }}</td><td class="number">{{ row.updates }}</td><td
+ class="number">{{ "{:.0f} %".format(100 * row.exact) }}</td><td class="number">{{
+  "{:.0f} %".format(100 * row.labels) }}</td></tr>
 {% endfor %}</tbody>
 </table>
 {% endif %}{% if one.inversion %}<table>

@@ -74,7 +74,7 @@ def confidence(cortex: Cortex, images: Images, labels: Labels) -> Values:
 
 
 def memory_shadows(
-    images: Images, labels: Labels, memory: LinearMemory, seed: int, until: float, most: int = MOST
+    images: Images, labels: Labels, memory: LinearMemory, seed: int, until: float, most: int
 ) -> tuple[Values, Values, Flags]:
     """Memories fitted to halves of a pool, as many as time allows, at least two.
 
@@ -82,6 +82,7 @@ def memory_shadows(
         images, labels: (n, h, w, 3) the pool and its classes.
         memory: settings, those of the target where they are known.
         until: of `time.monotonic`.
+        most: shadows.
 
     Returns:
         (s, n) `rebuilt` and `nearest_recall` of each scan, (s, n) which scans each shadow was fitted to.
@@ -99,7 +100,7 @@ def memory_shadows(
 
 
 def network_shadows(
-    images: Images, labels: Labels, seed: int, until: float, most: int = MOST, steps: int = STEPS
+    images: Images, labels: Labels, seed: int, until: float, most: int, steps: int = STEPS
 ) -> tuple[Values, Flags]:
     """Small classifiers trained on halves of a pool, as many as time allows, at least two.
 

@@ -153,6 +153,26 @@ def decode_by_pairs(stolen: Cues, scans: Images, known: Positions, shape: Memory
     return _images(mean + (_rows(stolen) - centre) @ guess, shape)
 
 
+def decode_by_both(stolen: Cues, scans: Images, known: Positions, shape: MemoryShape, other: Borrowed) -> Images:
+    """What another network makes of stolen cues, signs taken from a few known pairs.
+
+    A known scan's coordinates along the other network's directions have the signs that its stolen cue should have.
+
+    Args:
+        stolen, scans, known, shape: as in `decode_by_pairs`.
+        other: as in `decode_borrowed`.
+    """
+    theirs, ours = _matched(stolen, shape, other)
+    assert other.network.synthesis is not None
+    directions = other.network.synthesis.weight.detach().reshape(len(other.network.synthesis.weight), -1)
+    blocks = blocks_of(as_tensor(scans, shape.channels), shape) - other.network.mean.detach().reshape(-1)
+    coordinates = np.linalg.lstsq(directions.numpy().T, blocks.numpy().T, rcond=None)[0].T.astype(np.float64)
+    agreement = (coordinates[:, theirs] * _rows(stolen[known])[:, ours]).sum(0)
+    cues = np.zeros((len(stolen), *other.network.shape.cue), np.int16)
+    cues[:, theirs] = stolen[:, ours] * np.sign(agreement).astype(np.int16)[:, None, None]
+    return complete(other.network, cues)
+
+
 def fitting_signs(ours: Values, theirs: Values, seed: int) -> Values:
     """Signs s of channels that maximise Σ Tᵢⱼₖ T′ᵢⱼₖ sᵢ sⱼ sₖ for third moments T of `ours` and T′ of `theirs`.
 

@@ -90,7 +90,7 @@ def test_a_memorys_scans_are_told_from_others_and_scans_of_neither_side_are_not(
 def test_an_overfitted_classifier_tells_its_scans_and_one_of_other_scans_does_not():
     images, labels = blobs(80, 1)
     labels = np.random.default_rng(0).integers(0, 2, 80)  # nothing to learn but the scans themselves
-    found, inside = network_shadows(images, labels, 0, time.monotonic() + 60, most=5, steps=150)
+    found, inside = network_shadows(images, labels, 0, time.monotonic() + 60, most=5, steps=100)
     members = Membership(lira(found[0], found[1:], inside[1:], online=False), inside[0], labels).as_json()
     assert members["auc"] > 0.65
     assert members["interval"][0] > 0.55
@@ -108,5 +108,5 @@ def test_margins_are_log_odds_even_of_sure_answers():
 
 def test_shadows_end_with_their_time():
     images, labels = blobs(20, size=8)
-    networks, vaults, inside = memory_shadows(images, labels, MEMORY, 0, until=0.0)
+    networks, vaults, inside = memory_shadows(images, labels, MEMORY, 0, until=0.0, most=16)
     assert len(networks) == len(vaults) == len(inside) == 2

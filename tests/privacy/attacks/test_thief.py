@@ -7,6 +7,7 @@ from braincl_med.privacy.attacks.thief import (
     Borrowed,
     Decoding,
     decode_borrowed,
+    decode_by_both,
     decode_by_moments,
     decode_by_pairs,
     fitting_signs,
@@ -70,6 +71,21 @@ def test_fifty_known_pairs_give_the_rest_and_one_gives_nothing(stolen):
         made = decode_by_pairs(held.cues, images[:known], np.arange(known), held.network.shape)[rest]
         share = Decoding.of("pairs", made, images, rest)
         assert least <= share.matched / share.scans <= most
+
+
+def test_a_few_known_pairs_tell_the_signs_of_a_public_network(stolen, public):
+    images, held = stolen
+    rest = np.arange(10, SCANS)
+    turned = held.cues.copy()
+    turned[:, ::3] *= -1
+    made = [
+        decode_by_both(cues, images[:10], np.arange(10), held.network.shape, public)[rest]
+        for cues in (held.cues, turned)
+    ]
+    assert np.array_equal(*made)
+    assert Decoding.of("both", made[0], images, rest).matched > 0.8 * len(rest)
+    wrong = decode_by_both(held.cues, images[100:110], np.arange(10), held.network.shape, public)[rest]
+    assert Decoding.of("wrong pairs", wrong, images, rest).matched < 0.3 * len(rest)
 
 
 def test_blocks_of_larger_scans_are_put_together_again():
