@@ -20,6 +20,7 @@ from braincl_med.privacy.attacks.shadows import FEWEST, MOST, confidence, networ
 from braincl_med.privacy.attacks.update import judged, read
 from braincl_med.privacy.fidelity import Pairs
 from braincl_med.privacy.pool import Pool, members_of, strangers_of
+from braincl_med.privacy.words import SHARED
 from braincl_med.settings.config import CortexConfig
 from braincl_med.settings.memory import LinearMemory, MemoryConfig
 from braincl_med.streams.tasks import Scans
@@ -99,7 +100,7 @@ class SharedAttack:
             return
         scores = lira(confidence(self.network, images, labels), found, inside, online=False)
         told = Membership(scores, pool.members, labels).as_json()
-        yield {"of": "the shared network", "shadows": len(inside), **told}
+        yield {"of": SHARED, "shadows": len(inside), **told}
 
     def updates(self) -> Iterator[Found]:
         """What gradients of the classifier tell of the hospital's scans, by size of batch."""

@@ -12,8 +12,8 @@ TEMPLATE = """<!doctype html>
   h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
   table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
   th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #d0d7de; }
-  td { overflow-wrap: anywhere; } th { white-space: nowrap; }
-  .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+  td { overflow-wrap: anywhere; } th { vertical-align: bottom; }
+  .number { text-align: right; font-variant-numeric: tabular-nums; } td.number { white-space: nowrap; }
   .passed { color: #116329; } .failed { color: #a40e26; font-weight: 600; }
   .opening { font-size: 1.1rem; } dt { font-weight: 600; } dd { margin: 0 0 .4rem 0; }
   code { font-size: .85rem; overflow-wrap: anywhere; }
@@ -96,8 +96,8 @@ the 95 % interval.</p>
 </table>
 <p>Where fewer than 1,000 others were tried, “0.1 % false” means that none of them was named.</p>
 {% endif %}{% if one["update"] %}<table>
-<thead><tr><th>One unmasked update of the classifier, from a batch of</th><th class="number">Updates</th>
-<th class="number">A scan's features read exactly</th><th class="number">Diagnosis read</th></tr></thead>
+<thead><tr><th>Scans in one unmasked update of the classifier</th><th class="number">Updates</th>
+<th class="number">One scan's features read exactly</th><th class="number">A diagnosis read</th></tr></thead>
 <tbody>
 {% for row in one["update"] %}<tr><td>{{ row.batch }}</td><td class="number">{{ row.updates }}</td><td
  class="number">{{ "{:.0f} %".format(100 * row.exact) }}</td><td class="number">{{

@@ -19,6 +19,7 @@ GLOSSARY = {
     "95 % interval": "where the true figure lies, as far as this many scans can tell.",
 }
 
+SHARED = "the shared network"
 LIMITS = (
     "An attack that fails here is no proof that another one fails. One that works is proof.",
     "Known pairs, networks of other hospitals and public scans are those that this audit had. A thief may have more.",
@@ -27,6 +28,7 @@ LIMITS = (
     "Only the given folders were read: no backups, no other disks, no traffic.",
 )
 
+PAIRS = "known pairs"
 READABLE, KEPT_APART, SURE, UNSURE = 0.5, 0.05, 0.9, 0.55
 
 
@@ -60,7 +62,7 @@ def _dangers(vaults: list[Found]) -> Iterator[str]:
     for one in attacks:
         yield from _stolen(one["thief"])
         yield from _told(one["membership"])
-        if any(row["batch"] == 1 and row["exact"] > READABLE for row in one["update"]):
+        if _readable(one):
             yield (
                 "If a hospital trains on a single scan and sends its update unmasked, the server reads off it the "
                 "diagnosis and all that the network saw in the scan."
@@ -73,22 +75,17 @@ def _stolen(thief: list[Found]) -> Iterator[str]:
         return
     own, others = thief[0], thief[1:]
     yield (
-        f"A thief of the whole vault sees {_of_scans(own)} clearly enough to tell it from all others "
-        f"(likeness {own['psnr']:.0f} dB)."
+        f"What a thief could do: whoever has the whole vault sees {_of_scans(own)} clearly enough to tell it from "
+        f"all others (likeness {own['psnr']:.0f} dB)."
     )
-    worst = max(others, key=lambda row: row["interval"][0], default=None)
-    if worst is None:
-        return
-    if worst["interval"][0] > KEPT_APART:
-        yield (
-            f"Cues without their network do not protect the scans either: with {worst['how']} a thief matched "
-            f"{_of_scans(worst)}."
-        )
-    else:
-        yield (
-            "Cues without their network told little: the best of the other ways tried, "
-            f"{worst['how']}, matched {_of_scans(worst)}."
-        )
+    ways = [[row for row in others if (PAIRS in row["how"]) == known] for known in (False, True)]
+    best = [max(rows, key=lambda row: float(row["interval"][0])) for rows in ways if rows]
+    matched = [f"{_of_scans(row)} with {row['how']}" for row in best if row["interval"][0] > KEPT_APART]
+    if matched:
+        yield f"Keeping cues and networks apart does not protect them: a thief of cues matched {_listed(matched)}."
+    elif best:
+        highest = max(best, key=lambda row: float(row["interval"][0]))
+        yield f"Cues without their network told little: at best {_of_scans(highest)} with {highest['how']}."
 
 
 def _told(membership: list[Found]) -> Iterator[str]:
@@ -114,9 +111,18 @@ def _advice(vaults: list[Found]) -> Iterator[str]:
     plain = any(file["stored"] == "plain" for vault in vaults for file in vault["files"])
     if plain:
         yield "seal them (vault-key), for at least one lies open on the disk;"
-    if any(vault["attacks"] for vault in vaults):
-        yield "do not rely on keeping cues and networks apart alone;"
-    yield "do not give the shared network to anyone who must not know whose scans were learned."
+    attacks = [one for vault in vaults for one in vault["attacks"]]
+    if any(map(_readable, attacks)):
+        yield "let no hospital's update be seen by itself;"
+    told = [row for one in attacks for row in one["membership"]]
+    if any(row["of"] == SHARED and row["interval"][0] > UNSURE for row in told):
+        yield "give the shared network to nobody who must not know whose scans were learned;"
+    yield "and have the audit repeated whenever a task is added."
+
+
+def _readable(attacks: Found) -> bool:
+    """Whether an update of a single scan told all of it."""
+    return any(row["batch"] == 1 and row["exact"] > READABLE for row in attacks["update"])
 
 
 def _of_scans(row: Found) -> str:

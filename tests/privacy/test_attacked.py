@@ -134,10 +134,12 @@ def test_the_page_opens_with_what_to_do_and_shows_every_figure(audited):
     said = opening(audited)
     assert said in page.replace("&#39;", "'")
     assert said in lines
-    assert "A thief of the whole vault sees 100 in 100 scans" in said
+    assert "whoever has the whole vault sees 100 in 100 scans" in said
     assert "That does not make them anonymous" in said
     assert "seal them" in said
-    assert page.index("A thief of the whole vault") < page.index("<table>")
+    assert "let no hospital's update be seen by itself" in said
+    assert "give the shared network" not in said
+    assert page.index("whoever has the whole vault") < page.index("<table>")
     for word in (*GLOSSARY, *LIMITS, audited["version"], audited["vaults"][0]["manifests"]["trial"]):
         assert str(word) in page.replace("&#39;", "'")
     assert "class 0, scan" in page

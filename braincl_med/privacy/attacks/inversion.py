@@ -21,7 +21,8 @@ Attack = Literal["squared", "cosine"]
 TOTAL_VARIATION = 1e-4
 STEP = 0.1
 MOST_STEPS = 4000
-STEPS_AT_ONCE = 20
+STEPS_AT_ONCE = 5
+"""Of L-BFGS between looks at the clock; what it knows of the curvature stays."""
 SCALE = 1000.0
 """Of the relative distance, so that L-BFGS does not end by its own tolerances."""
 
