@@ -16,6 +16,15 @@ def noisy_counts(
     return np.rint(counts + noise(counts.shape, multiplier, generator)).astype(np.int64)
 
 
+def shares_of(patients: npt.NDArray[np.int64] | None, scans: int) -> npt.NDArray[np.float64]:
+    """(n,) what each scan counts: 1, or where patients are known one over the number of the patient's scans."""
+    if patients is None or not scans:
+        return np.ones(scans)
+    _, place, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    shares: npt.NDArray[np.float64] = 1 / counts[place]
+    return shares
+
+
 def settled(noisy: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Noisy counts (classes, classes) of all hospitals together as counts: none below zero, rows with their own sums.
 

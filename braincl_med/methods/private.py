@@ -5,6 +5,7 @@ wake     ─► under `updates`: the classifier's rows, by DP-SGD; sleep alike t
 evaluate ─► counts of test scans by true and predicted class are told with noise, and nothing else is
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from braincl_med.cortex.cortex import Cortex, Weights, extract_features
 from braincl_med.cortex.gaussians import MOMENTS
-from braincl_med.dp.counts import noisy_counts
+from braincl_med.dp.counts import noisy_counts, shares_of
 from braincl_med.dp.gaussian import multiplier_for, secret_generator
 from braincl_med.dp.ledger import Entry
 from braincl_med.dp.statistics import COUNTS, impossible_statistics, no_statistics, released, statistics
@@ -71,6 +72,8 @@ def tell_statistics(site: Site, order: Order, scans: dict[int, Scans]) -> Report
         classes=tuple(spec.key for task in scans for spec in registry.tasks[task].classes),
         unit="patient" if together else "scan",
         multiplier=multiplier,
+        # A patient may have scans of several tasks, and each of them is released with noise of its own.
+        steps=len(scans) if together else 1,
     )
 
     def make() -> Weights:
@@ -128,10 +131,13 @@ def tell_update(
 def tell_counts(site: Site, order: Order) -> Report:
     """Tell how many test scans of each class are taken for which, with noise; no scores, no sizes.
 
-    Some counts may be below zero: the server settles them once they are summed (`dp.counts`).
+    Where patients are known, it is patients that are counted, each with the mean over their scans. Some counts may be
+    below zero: the server settles them once they are summed (`dp.counts`).
     """
     privacy, registry = site.config.privacy, order.registry
     seen = registry.seen(order.task)
+    scans = [site.evaluated(registry, task) for task in range(order.task + 1)]
+    known = any(one.patients is not None for one in scans)
     entry = Entry(
         order=digest_of(order),
         experiment=order.experiment,
@@ -140,18 +146,19 @@ def tell_counts(site: Site, order: Order) -> Report:
         round=order.round,
         scans="test",
         classes=tuple(spec.key for spec in registry.classes[:seen]),
-        unit="scan",
-        multiplier=multiplier_for(privacy.figures_epsilon, privacy.delta),
+        unit="patient" if known else "scan",
+        # Tasks are counted apart, and a patient may have scans of several.
+        multiplier=multiplier_for(privacy.figures_epsilon, privacy.delta) * (math.sqrt(len(scans)) if known else 1),
+        steps=len(scans) if known else 1,
     )
 
     def make() -> Weights:
         shared = {name: tensor for name, tensor in order.weights.items() if not name.startswith(MOMENTS)}
         cortex = site.method.network(shared, site.config.cortex)
         counts = np.zeros((seen, seen))
-        for task in range(order.task + 1):
-            scans = site.evaluated(registry, task)
-            predicted = site.method.answer(cortex, scans.images, site.config).logits.argmax(1)
-            np.add.at(counts, (scans.labels, predicted), 1)
+        for one in scans:
+            predicted = site.method.answer(cortex, one.images, site.config).logits.argmax(1)
+            np.add.at(counts, (one.labels, predicted), shares_of(one.patients, len(one)))
         noisy = noisy_counts(counts, entry.multiplier, secret_generator())
         return {CONFUSION: torch.from_numpy(noisy)}
 

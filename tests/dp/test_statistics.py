@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from braincl_med.cortex.gaussians import impossible_moments, moments
 from braincl_med.cortex.reduction import Reduction, fit_reduction
-from braincl_med.dp.counts import noisy_counts, settled
+from braincl_med.dp.counts import noisy_counts, settled, shares_of
 from braincl_med.dp.statistics import (
     CLASS_SUMS,
     COUNTS,
@@ -93,6 +93,12 @@ def test_a_patient_with_scans_of_two_classes_is_shared_by_them():
     told = statistics(features, torch.tensor([0, 1]), 2, torch.tensor([7, 7]))
     assert told[COUNTS].tolist() == [0.5, 0.5]
     assert told[CLASS_SUMS].sum().item() == pytest.approx(1)
+
+
+def test_a_patient_of_many_test_scans_counts_as_one():
+    shares = shares_of(np.array([3, 3, 5, 3]), 4)
+    assert shares.tolist() == pytest.approx([1 / 3, 1 / 3, 1, 1 / 3])
+    assert shares_of(None, 2).tolist() == [1, 1]
 
 
 def test_a_reduction_bounds_features_and_keeps_what_tells_public_classes_apart():
