@@ -212,7 +212,7 @@ BASES: dict[str, dict[str, Any]] = {
 def on_basis(name: str, seed: int, data: Path) -> dict[str, Any]:
     """BrainCL without privacy, from scratch, under one of the memories."""
     keys = {"seed": seed, "stream_train_per_class": 400, "selection_per_class": 400, "sleep_epochs": 15,
-            "sleep_batch_size": 32}  # fmt: skip
+            "sleep_batch_size": 32, "federation_hospitals": 1}  # fmt: skip
     with tempfile.TemporaryDirectory() as state:
         cortex = RESNET.replace(", features: 64", "")
         return {**learned(experiment(BLOOD, cortex, data, state_root=state, **keys, **BASES[name])), "basis": name}

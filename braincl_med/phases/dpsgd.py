@@ -18,7 +18,7 @@ from braincl_med.cortex.cortex import Cortex, extract_features, scans_to_tensor
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.progress import Progress
 from braincl_med.phases.rounds import epochs_of_round
-from braincl_med.phases.sleep import augment, learning_rate, momentum_descent
+from braincl_med.phases.sleep import augment, learning_rate
 from braincl_med.settings.config import SleepConfig, WakeConfig
 from braincl_med.settings.privacy import PrivacyConfig
 from braincl_med.streams.tasks import Scans
@@ -56,9 +56,13 @@ def sleep_privately(
     """
     first, epochs = epochs_of_round(config.epochs, config.rounds, number)
     cortex.train()
+    # Not fused: gradients of single samples come in other memory layouts than the fused step takes.
+    optimiser = torch.optim.SGD(
+        cortex.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
     descend(
         cortex,
-        momentum_descent(cortex, config),
+        optimiser,
         scans_to_tensor(recalled.images),
         torch.from_numpy(recalled.labels),
         Sampling.of(len(recalled), config.batch_size, epochs),
