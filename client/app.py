@@ -9,7 +9,8 @@ from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
 from braincl_med.federation.hospital import Hospital, keys_of, require_own
-from braincl_med.federation.masks import FOLDER, IDENTITY, Masks
+from braincl_med.federation.masks import IDENTITY, Masks
+from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.messages.order import Order

@@ -10,6 +10,7 @@ import torch
 
 from braincl_med.federation.masks import MaskedSite, Masks
 from braincl_med.federation.received import objection_to_order
+from braincl_med.federation.seen import FOLDER, read_seen, write_seen
 from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, FederationError, MissingScansError
 from braincl_med.foundation.files import narrow, storage_error
@@ -70,10 +71,13 @@ class Hospital:
 
     def _carried_out(self, order: Order, phase: Phase) -> Report:
         """The report of a step, as it may be sent where nothing is masked."""
-        if reason := objection_to_order(order, phase, self.method, self.config.cortex):
+        folder = self.vault.folder.parent / FOLDER / self.config.name
+        seen = read_seen(folder)
+        if reason := objection_to_order(order, phase, self.method, self.config.cortex) or seen.objection(order):
             raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
-        seed_everything(self.seed(order))
         self._narrow_vault()
+        write_seen(folder, seen.after(order))
+        seed_everything(self.seed(order))
         return publish(self, phase, order, phase.run(self, order))
 
     def _masked_site(self) -> MaskedSite:

@@ -16,6 +16,7 @@ import torch
 
 from braincl_med.federation.judgement import implausible
 from braincl_med.federation.masked_step import layout_of, values_of
+from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import FederationError
 from braincl_med.foundation.files import canonical_json
 from braincl_med.masking.agreement import new_private, public_of
@@ -43,8 +44,6 @@ from braincl_med.settings.config import ExperimentConfig
 
 log = logging.getLogger("braincl")
 
-FOLDER = ".masking"
-"""Beside a hospital's experiments; no experiment has such a name."""
 IDENTITY = "identity"
 
 
