@@ -22,6 +22,7 @@ from braincl_med.federation.hospital import require_own
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
 from braincl_med.foundation.processes import LAUNCHER_VARIABLE
+from braincl_med.masking.identity import own_identity
 from braincl_med.messages.order import Order
 from braincl_med.methods import METHODS
 from braincl_med.methods.braincl import SLEEP
@@ -213,6 +214,80 @@ def test_a_node_seals_its_vault_with_keys_of_its_own(tmp_path):
     entry = Vault(tmp_path / "vault" / "tiny").entry(0)
     assert (entry.seal.hospital, entry.seal.key) == ("north", keys.vault.id)
     assert Vault(tmp_path / "vault" / "tiny", keys).load(0).records
+
+
+def pinning(folder, count):
+    """What nodes of their own say: a folder each, an identity, and all hospitals' pinned ones."""
+    lines = []
+    for number in range(count):
+        own_identity(folder / f"v{number}" / "key", f"site-{number}")
+        lines.append((folder / f"v{number}" / "key.pub").read_text())
+    (folder / "identities").write_text("".join(lines))
+    return [
+        {
+            "partition-id": number,
+            "site": f"site-{number}",
+            "vault-dir": str(folder / f"v{number}"),
+            "identity-key": str(folder / f"v{number}" / "key"),
+            "masking-identities": str(folder / "identities"),
+        }
+        for number in range(count)
+    ]
+
+
+MASKED = {
+    "federation_masking": "on",
+    "federation_hospitals": 3,
+    "stream_task_count": 1,
+    "sleep_rounds": 1,
+    "method": "finetune",
+}
+
+
+def test_nodes_that_pin_identities_answer_under_masks_alone(tmp_path):
+    config = tiny(tmp_path / "state", **MASKED)
+    nodes = contexts(config, nodes=3)
+    for context, own in zip(nodes.values(), pinning(tmp_path, 3), strict=True):
+        context.node_config.update(own)
+    grid = InProcessGrid(nodes)
+    original, told = grid.send_and_receive, []
+
+    def watching(messages, *, timeout=None):
+        replies = original(messages, timeout=timeout)
+        told.extend(json.loads(reply.content["report"]["json"]) for reply in replies)
+        return replies
+
+    grid.send_and_receive = watching
+    serve(grid, config)
+    run_locally(tiny(tmp_path / "alone", **MASKED))
+    assert figures(tmp_path / "state") == figures(tmp_path / "alone")
+    assert all((r["examples"], r["loss"], r["figures"]) == (0, None, {}) for r in told)
+    assert {r["hospital"] for r in told} == {"site-0", "site-1", "site-2"}
+    assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("all hospitals",)
+    plain = tiny(tmp_path / "plain", **{**MASKED, "federation_masking": "off"})
+    for context in nodes.values():
+        context.run_config["config"] = plain.model_dump_json(by_alias=True)
+        with pytest.raises(ConfigError, match="takes part in masked sums alone"):
+            hospital_of(context)
+
+
+def test_a_node_takes_part_in_masked_sums_with_pinned_identities_alone(tmp_path):
+    config = tiny(tmp_path / "state", **MASKED)
+    nodes, own = contexts(config, nodes=3), pinning(tmp_path, 3)
+    unpinned = dict(own[0])
+    del unpinned["masking-identities"]
+    (context, *_) = nodes.values()
+    context.node_config.update(unpinned)
+    with pytest.raises(ConfigError, match="this node pins no identities of hospitals"):
+        hospital_of(context)
+    # One that the others do not pin is left out by none: all refuse.
+    stranger = own_identity(tmp_path / "stranger" / "key", "site-2").public
+    for context, node in zip(nodes.values(), own, strict=True):
+        context.node_config.update(node)
+    context.node_config["identity-key"] = str(tmp_path / "stranger" / "key")
+    assert stranger not in (tmp_path / "identities").read_text()
+    with pytest.raises(RuntimeError, match="the key of 'site-2' is not signed by the identity that is pinned for it"):
+        serve(InProcessGrid(nodes), config)
 
 
 @pytest.mark.parametrize("named", ["vault_key", "network_key"])
