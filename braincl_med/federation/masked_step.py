@@ -28,10 +28,9 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FEATURE_MOMENTS, FIGURES, NOTHING, Phase
+from braincl_med.records.schema import TOGETHER
 from braincl_med.settings.config import ExperimentConfig
 
-TOGETHER = "all hospitals"
-"""Under which name a sum is recorded."""
 HOLDERS = "holders"
 """Of a sum of evaluations: how many hospitals had known scans."""
 COUNTS, BYTES, LOSSES = 27, 50, 27 + 7

@@ -14,7 +14,7 @@ from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.exchange import Hospitals
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.federation.masked_server import MaskedHospitals
-from braincl_med.federation.masked_step import TOGETHER, layout_of, report_of, values_of
+from braincl_med.federation.masked_step import layout_of, report_of, values_of
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import ConfigError, FederationError
 from braincl_med.masking.wire import AskUnmask, AskUpload, asked
@@ -25,6 +25,7 @@ from braincl_med.methods.base import grow
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.phase import NOTHING
 from braincl_med.methods.training import DISCRIMINATE, TRAIN
+from braincl_med.records.schema import TOGETHER
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.streams.named import build_registry
