@@ -1,6 +1,7 @@
 """Flower's ClientApp: turns a message into a call of the hospital, and its report into the reply."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from braincl_med.vault.vault import Vault
 app = ClientApp()
 
 OWN = {
-    "site", "vault-dir", "data-dir", "network-dir", "vault-key", "network-key", "masking-identities", "identity-key",
+    "site", "vault-dir", "data-dir", "network-dir", "vault-key", "network-key", "privacy-epsilon",
+    "masking-identities", "identity-key",
 }  # fmt: skip
 """What a hospital's own node may say, and a simulated one never does."""
 
@@ -38,8 +40,9 @@ def hospital_of(context: Context) -> Hospital:
     From the node's configuration: `partition-id` says which share of the stream it holds; `site` names it (default
     `site-<partition-id>`); `vault-dir` and `data-dir` are absolute folders (default: below the run's state root, and
     the run's data root); own scans in a `data-dir` are this hospital's alone; `vault-key`, `network-key` and
-    `network-dir` seal its vault; `masking-identities` pins the hospitals of masked sums, and `identity-key` is this
-    one's own (default: made below `vault-dir`).
+    `network-dir` seal its vault; `privacy-epsilon` is what it allows where that is less than the run's;
+    `masking-identities` pins the hospitals of masked sums, and `identity-key` is this one's own (default: made below
+    `vault-dir`).
 
     Raises:
         ConfigError: the node has no partition-id, one beyond the experiment's hospitals, or a name that is none; a
@@ -62,8 +65,33 @@ def hospital_of(context: Context) -> Hospital:
     own = _absolute(node, "data-dir")
     place = Place(own or config.data_folder, name, alone=own is not None, notes=vault / NOTES)
     source = ScanSource(config.stream, place, config.seed, partition, config.federation.hospitals)
+    allowance = _allowance(node)
+    if allowance is not None and config.privacy.mode == "off":
+        raise ConfigError(
+            "this node allows releases under differential privacy alone (privacy-epsilon), and the run has "
+            "privacy-mode off: set it to statistics or updates"
+        )
     held = Vault(vault / config.name, _keys(node, config, name))
-    return Hospital(name, config, source, held, _masks(node, config, vault))
+    return Hospital(name, config, source, held, allowance, _masks(node, config, vault))
+
+
+def _allowance(node: Mapping[str, object]) -> float | None:
+    """The ε that this node allows in all, None where it leaves that to the experiment.
+
+    Raises:
+        ConfigError: it is no number above zero.
+    """
+    if "privacy-epsilon" not in node:
+        return None
+    try:
+        allowed = float(str(node["privacy-epsilon"]))
+    except ValueError:
+        allowed = math.nan
+    if not (math.isfinite(allowed) and allowed > 0):
+        raise ConfigError(
+            f"this node's privacy-epsilon is {str(node['privacy-epsilon'])[:20]!r}, expected a number above 0"
+        )
+    return allowed
 
 
 def _masks(node: Mapping[str, object], config: ExperimentConfig, vault: Path) -> Masks | None:

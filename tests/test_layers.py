@@ -15,15 +15,17 @@ ALLOWED = {
     "memory": set(),
     "cortex": set(),
     "evaluation": set(),
+    "dp": {"cortex", "messages"},
     "streams": {"scans"},
     "vault": {"memory", "streams"},
     "masking": set(),
     "phases": {"cortex", "streams"},
     "messages": {"cortex", "streams", "evaluation"},
-    "methods": {"cortex", "evaluation", "memory", "messages", "phases", "streams", "vault"},
+    "methods": {"cortex", "dp", "evaluation", "memory", "messages", "phases", "streams", "vault"},
     "records": {"streams", "evaluation"},
     "federation": {
         "cortex",
+        "dp",
         "evaluation",
         "masking",
         "messages",
@@ -34,7 +36,7 @@ ALLOWED = {
         "vault",
     },
     "inference": {"cortex", "evaluation", "federation", "methods", "records", "scans", "streams"},
-    "privacy": {"vault", "memory", "scans", "streams", "records", "federation", "evaluation"},
+    "privacy": {"vault", "memory", "scans", "streams", "records", "federation", "evaluation", "cortex"},
     "bench": {"federation", "records"},
 }
 # What every room may import; the foundation itself imports nothing of the project.

@@ -27,6 +27,10 @@ def audit(
     vault_key: VaultKeyOption = "",
     network_key: NetworkKeyOption = "",
     network_dir: NetworkDirOption = None,
+    minutes: Annotated[
+        float,
+        typer.Option("--minutes", min=0, help="For attacks on what the scans became (with --scans); 0 for none."),
+    ] = 5.0,
 ) -> None:
     """Check that vaults hold sound memories and nothing else.
 
@@ -34,21 +38,23 @@ def audit(
     """
     from braincl_med.foundation.files import write_whole
     from braincl_med.privacy.audit import audit as audit_vaults
-    from braincl_med.privacy.audit import passed, record
+    from braincl_med.privacy.audit import passed, record, without_worst
     from braincl_med.privacy.given import load_scans
-    from braincl_med.privacy.page import html, text
+    from braincl_med.privacy.page import as_file, html, text
     from braincl_med.records.store import now
 
     if out is not None and any(out.resolve().is_relative_to(vault.resolve()) for vault in vaults):
         raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")
     keys = keys_for(vault_key, network_key, network_dir)
-    report = audit_vaults(vaults, None if scans is None else load_scans(scans), keys)
+    report = audit_vaults(vaults, None if scans is None else load_scans(scans), keys, minutes, state)
     typer.echo(json.dumps(report, indent=2) if as_json else text(report))
 
     def write() -> None:
         if out is not None:
-            write_whole(out / "audit.json", json.dumps(report, indent=2).encode(), shared=True)
-            write_whole(out / "audit.html", html(report, now()).encode(), shared=True)
+            # What names single scans is for the hospital alone.
+            shared = without_worst(report) == report
+            write_whole(out / "audit.json", as_file(report), shared=shared)
+            write_whole(out / "audit.html", html(report, now()).encode(), shared=shared)
 
     kept = True
     steps: tuple[Callable[[], None], ...] = (partial(record, report, vaults, state), write)

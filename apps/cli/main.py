@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from apps.cli import scans, tasks, vault
+from apps.cli import privacy, scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
 from apps.cli.export import export
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
 from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
+from apps.cli.start import start
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.processes import Interrupted, interruptible
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(scans.app, name="scans")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(vault.app, name="vault")
@@ -92,6 +94,7 @@ app.command()(bench)
 app.command()(audit)
 app.command()(predict)
 app.command()(export)
+app.command()(start)
 
 
 @app.command()

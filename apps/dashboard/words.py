@@ -26,6 +26,7 @@ ITEMS = {
 }
 PHASES = {
     "encode": "encode: fit the memory, code the scans",
+    "release": "release: code the scans, tell one noisy sum",
     "wake": "wake: learn the new diagnoses",
     "select": "select: choose what to keep",
     "sleep": "sleep: train on all memories",

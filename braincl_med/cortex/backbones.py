@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18 as torchvision_resnet18
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.settings.config import CortexConfig
@@ -28,6 +28,20 @@ class Backbone:
     build: Callable[[CortexConfig], nn.Module]
 
 
+class _Block(BasicBlock):  # type: ignore[misc]
+    """Torchvision's residual block without operations in place, which gradients of single samples do not survive."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.relu = nn.ReLU()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps of the next block, bit for bit torchvision's."""
+        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(maps)))))
+        outer: Tensor = self.relu(inner + (maps if self.downsample is None else self.downsample(maps)))
+        return outer
+
+
 def resnet18(config: CortexConfig) -> nn.Module:
     """Torchvision's ResNet-18 (He et al. 2016) without its classifier.
 
@@ -35,7 +49,8 @@ def resnet18(config: CortexConfig) -> nn.Module:
     scans of 28 px; `norm: group` replaces batch by group normalisation.
     """
     norm = partial(nn.GroupNorm, GROUPS) if config.norm == "group" else nn.BatchNorm2d
-    backbone: nn.Module = torchvision_resnet18(weights=None, norm_layer=norm)
+    backbone: nn.Module = ResNet(_Block, [2, 2, 2, 2], norm_layer=norm)
+    backbone.relu = nn.ReLU()
     backbone.fc = nn.Identity()
     if config.stem != "imagenet":
         stride = 2 if config.stem == "3x3-stride2" else 1

@@ -11,6 +11,7 @@ from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.files import sha256_of
 
 PREFIX = "backbone."
+REDUCTION = "reduction."
 CLASSIFIERS = ("fc.", "classifier.", "head.")
 """How networks name the classifier that they were trained with; ours begins anew."""
 
@@ -47,18 +48,25 @@ def load_start(path: Path) -> tuple[Weights, str]:
 
 
 def started(network: Weights, start: Weights) -> Weights:
-    """A new network whose backbone has the weights of `start`.
+    """A new network whose backbone has the weights of `start`, and its reduction where the network has one.
 
     Args:
         network: all tensors of a new network, its backbone's as `backbone.<name>`.
-        start: `<name>` or `backbone.<name>` for every tensor of the backbone, but for step counters; a classifier
-            beside them is left out.
+        start: `<name>` or `backbone.<name>` for every tensor of the backbone, but for step counters, and
+            `reduction.<name>`; a classifier beside them is left out.
 
     Raises:
         ConfigError: it is of another network; the first tensor that differs is named.
     """
-    given = {name.removeprefix(PREFIX): tensor for name, tensor in start.items()}
-    mine = {name.removeprefix(PREFIX): tensor for name, tensor in network.items() if name.startswith(PREFIX)}
+    reduced = any(name.startswith(REDUCTION) for name in network)
+    kept = {name: tensor for name, tensor in start.items() if reduced or not name.startswith(REDUCTION)}
+    given = {name.removeprefix(PREFIX): tensor for name, tensor in kept.items()}
+    mine = {name.removeprefix(PREFIX): t for name, t in network.items() if name.startswith((PREFIX, REDUCTION))}
+    if reduced and not any(name.startswith(REDUCTION) for name in given):
+        raise ConfigError(
+            "the weights (cortex-weights) hold no map to cortex-features: make them with `braincl start`, or leave "
+            "cortex-features out"
+        )
     needed = [name for name in mine if not name.endswith("num_batches_tracked")]
     lacking = [name for name in needed if name not in given]
     more = [name for name in given if name not in mine and not name.startswith(CLASSIFIERS)]
@@ -74,5 +82,6 @@ def started(network: Weights, start: Weights) -> Weights:
                 f"'{name}' of the weights (cortex-weights) is {tuple(given[name].shape)}, this backbone's is "
                 f"{tuple(tensor.shape)}: name the network (and the stem) that they are of"
             )
-        result[PREFIX + name] = given[name].to(tensor.dtype).contiguous().clone()
+        place = name if name.startswith(REDUCTION) else PREFIX + name
+        result[place] = given[name].to(tensor.dtype).contiguous().clone()
     return result

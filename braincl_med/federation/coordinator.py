@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from braincl_med.cortex.backbones import backbone_of
+from braincl_med.cortex.backbones import backbone_of, has_batch_statistics
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.cortex.start import load_start, started
+from braincl_med.dp.counts import settled
+from braincl_med.dp.statistics import RIDGE, STATISTICS, accumulated, noise_of
 from braincl_med.evaluation.operating import Known, OperatingPoint, join
 from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.begun import encoded_at
@@ -37,8 +39,9 @@ from braincl_med.messages.report import Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FEATURE_MOMENTS, FIGURES, Need, Phase
+from braincl_med.methods.private import TOLD_STATISTICS
 from braincl_med.phases.discriminant import discriminant
-from braincl_med.records.schema import Step
+from braincl_med.records.schema import TOGETHER, Step
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import BETWEEN_TASKS, FREE, ExperimentConfig
 from braincl_med.settings.loading import differences
@@ -72,8 +75,18 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         VaultError: the checkpoint is damaged.
     """
     backbone_of(config.cortex)
+    if config.privacy.mode == "updates" and has_batch_statistics(config.cortex):
+        raise ConfigError(
+            "privacy-mode 'updates' needs a network whose scans do not mix, and batch normalisation mixes them: set "
+            "cortex-norm to group"
+        )
     found = load_checkpoint(folder_of(config.state_folder, config.name))
     if found is None:
+        if config.cortex.features is not None and not config.cortex.weights:
+            raise ConfigError(
+                "cortex-features is a map that public scans taught: make a file with `braincl start` and name it in "
+                "cortex-weights"
+            )
         start_of(config)
         registry = build_registry(config.stream, config.seed)
         return Checkpoint(experiment=config.name, settings=config.as_result_settings(), registry=registry)
@@ -174,9 +187,10 @@ class Coordinator:
 
     def _hospitals(self) -> Hospitals:
         """How hospitals are asked."""
+        noisy = self.config.privacy.mode != "off"
         if self.config.federation.masked:
-            return MaskedHospitals(self.exchange, self.config.federation, config=self.config)
-        return Hospitals(self.exchange, self.config.federation)
+            return MaskedHospitals(self.exchange, self.config.federation, noisy=noisy, config=self.config)
+        return Hospitals(self.exchange, self.config.federation, noisy=noisy)
 
     def _step(
         self, checkpoint: Checkpoint, weights: Weights, hospitals: Hospitals, store: RunStore
@@ -186,6 +200,7 @@ class Coordinator:
         phase, number = schedule[checkpoint.position]
         shared, velocity = apart(weights, VELOCITY)
         shared, told = apart(shared, MOMENTS)
+        shared, sums = apart(shared, STATISTICS)
         if first:
             shared, start = self._widened(checkpoint, shared)
             checkpoint = checkpoint.model_copy(update={"start": start})
@@ -200,7 +215,10 @@ class Coordinator:
                 f"(`braincl tasks remove {self.config.name} {checkpoint.registry.tasks[checkpoint.task].name}`)"
             )
         if phase.answer.summed:
-            shared = self._joined(order, phase, outcome.usable, shared, velocity if number else {})
+            former = sums if phase.answer is TOLD_STATISTICS else velocity if number else {}
+            shared = self._joined(order, phase, outcome.usable, shared, former)
+        # Sums over all tasks so far stay beside the network for good.
+        shared = {**sums, **shared}
         self._record(order, phase, outcome, checkpoint, time.perf_counter() - begun, store)
         last = checkpoint.position + 1 == len(schedule)
         checkpoint = checkpoint.model_copy(
@@ -221,9 +239,14 @@ class Coordinator:
         return save_checkpoint(folder, checkpoint, shared if rewritten else None, kept), shared
 
     def _joined(
-        self, order: Order, phase: Phase, reports: Sequence[Report], shared: Weights, velocity: Weights
+        self, order: Order, phase: Phase, reports: Sequence[Report], shared: Weights, former: Weights
     ) -> Weights:
-        """The shared network after a round; beside it what later steps need: its velocity, or the moments told.
+        """The shared network after a round; beside it what later steps need: velocity, moments, or statistics.
+
+        Args:
+            order, phase, reports: of the round.
+            shared: the network that was sent out.
+            former: the velocity of the rounds before, or the statistics of the tasks before.
 
         Raises:
             FederationError: no hospital has any example.
@@ -236,12 +259,20 @@ class Coordinator:
             solved = {**shared, **classifier, **told}
             _require_finite(order, solved)
             return solved
+        if phase.answer is TOLD_STATISTICS:
+            releases = sum(report.figures.get(HOLDERS, 1) for report in reports if report.examples)
+            samples = sum(report.examples for report in reports)
+            mean, noise = average(reports, {}), noise_of(self.config.privacy)
+            sums, moments = accumulated(mean, samples, releases, former, noise)
+            solved = {**shared, **discriminant(moments, shared, RIDGE), **moments, **sums}
+            _require_finite(order, solved)
+            return solved
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
         _require_finite(order, joined)
         if not momentum:
             return joined
-        former = {name.removeprefix(VELOCITY): tensor for name, tensor in velocity.items()}
-        moved, now = with_momentum(shared, joined, former, momentum)
+        before = {name.removeprefix(VELOCITY): tensor for name, tensor in former.items()}
+        moved, now = with_momentum(shared, joined, before, momentum)
         return {**moved, **{VELOCITY + name: tensor for name, tensor in now.items()}}
 
     def _widened(self, checkpoint: Checkpoint, weights: Weights) -> tuple[Weights, str]:
@@ -277,13 +308,19 @@ class Coordinator:
         )
         counted = ""
         if phase.answer is FIGURES:
-            for report in reports:
-                told = report.figures
-                confusion = np.array(told["confusion"], np.int64)
+            told = {report.hospital: report.figures for report in reports}
+            counts = np.sum([figures["confusion"] for figures in told.values()], axis=0)
+            if self.config.privacy.mode != "off":
+                # What is below zero in one hospital's counts is above the truth in another's.
+                counts = settled(counts)
+                told = {TOGETHER: {"confusion": counts, "scores": {}, "storage": {}}}
+            for name, figures in told.items():
+                confusion = np.array(figures["confusion"], np.int64)
                 store.record_evaluation(
-                    self.config.name, order.task, report.hospital, confusion, told["scores"], told["storage"]
+                    self.config.name, order.task, name, confusion, figures["scores"], figures["storage"]
                 )
-            counts = np.sum([r.figures["confusion"] for r in reports], axis=0)
+            spent = {r.hospital: r.figures["epsilon"] for r in reports if r.figures.get("epsilon") is not None}
+            store.record_epsilon(self.config.name, order.task, spent)
             counted = f", accuracy {np.trace(counts) / max(1, counts.sum()):.3f}"
         store.record_step(self.config.name, step)
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"

@@ -46,11 +46,13 @@ class Hospitals:
         exchange: how orders reach them.
         federation: how many there are, and how many must answer.
         names: under which name each sender has answered; none may take another's.
+        noisy: they add noise to what they count.
     """
 
     exchange: Exchange
     federation: FederationConfig
     names: dict[str, str] = field(default_factory=dict)
+    noisy: bool = False
 
     def ask(self, order: Order, phase: Phase, method: Method, known: Sequence[str]) -> Outcome:
         """Send an order and judge the answers; whatever is wrong with one is that hospital's refusal.
@@ -65,7 +67,8 @@ class Hospitals:
             FederationError: fewer usable answers than the quorum.
         """
         answers = list(self.exchange(order))
-        usable, missing = self.sorted_out(answers, lambda answer: _objection(answer, order, phase, method))
+        noisy = self.noisy
+        usable, missing = self.sorted_out(answers, lambda answer: _objection(answer, order, phase, method, noisy))
         if phase.answer.published and phase.answer.summed:
             far = implausible(usable, order.weights)
             missing |= far
@@ -161,7 +164,7 @@ def _readable(reason: str) -> str:
     return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_FAILURE]
 
 
-def _objection(answer: Report, order: Order, phase: Phase, method: Method) -> str:
+def _objection(answer: Report, order: Order, phase: Phase, method: Method, noisy: bool) -> str:
     """Why an answer cannot be used; empty when it can."""
     reason = None
     if phase.answer.published and answer.examples:
@@ -171,4 +174,4 @@ def _objection(answer: Report, order: Order, phase: Phase, method: Method) -> st
     if "classes" in answer.figures and CLASSIFIER_ROWS not in answer.weights:
         reason = reason or "it counts samples of classes, which was not asked for"
     classes = order.registry.seen(order.task)
-    return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes) or ""
+    return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes, noisy=noisy) or ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from braincl_med.dp.ledger import Ledger
 from braincl_med.federation.masks import MaskedSite, Masks
 from braincl_med.federation.received import objection_to_order
 from braincl_med.federation.seen import FOLDER, read_seen, write_seen
@@ -21,8 +22,9 @@ from braincl_med.methods import METHODS
 from braincl_med.methods.base import Method
 from braincl_med.methods.kept import Kept
 from braincl_med.methods.phase import Phase
-from braincl_med.methods.publish import publish
+from braincl_med.methods.publish import publish, require_bounded
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.memory import LinearMemory
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.source import ScanSource
@@ -42,6 +44,7 @@ class Hospital:
         config: the experiment.
         source: its scans; of its training scans BrainCL reads each once, in `encode`.
         vault: its memories.
+        allowance: the ε that this hospital allows where that is less than the experiment's `privacy-epsilon`.
         masks: what it needs where updates are summed under masks.
     """
 
@@ -49,6 +52,7 @@ class Hospital:
     config: ExperimentConfig
     source: ScanSource
     vault: Vault
+    allowance: float | None = None
     masks: Masks | None = None
 
     def answer(self, order: Order) -> Report:
@@ -75,6 +79,7 @@ class Hospital:
         seen = read_seen(folder)
         if reason := objection_to_order(order, phase, self.method, self.config.cortex) or seen.objection(order):
             raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
+        require_bounded(phase, self.config.privacy.mode)
         self._narrow_vault()
         write_seen(folder, seen.after(order))
         seed_everything(self.seed(order))
@@ -132,6 +137,13 @@ class Hospital:
         """What a method to compare with keeps beside the vault's memories."""
         return Kept(self.vault.folder / "kept")
 
+    @property
+    def ledger(self) -> Ledger:
+        """What this hospital has released under differential privacy, over all experiments."""
+        privacy = self.config.privacy
+        budget = privacy.epsilon if self.allowance is None else min(privacy.epsilon, self.allowance)
+        return Ledger(self.vault.folder.parent, budget, privacy.delta)
+
     def raw(self, registry: Registry, task: int) -> Scans:
         """This hospital's raw training scans of a task; BrainCL never asks for them after `encode`."""
         return self.source.scans(registry, task, "train")
@@ -164,6 +176,12 @@ class Hospital:
                 # Nobody asked for the default set, so its absence only leaves its figures out.
                 log.info("%s: no far unknown scans: %s", self.name, error)
         return found
+
+    def public(self) -> Scans:
+        """Scans of the sets that teach the memory in place of a task's, numbered set by set; none where none do."""
+        memory = self.config.memory
+        named = memory.public if isinstance(memory, LinearMemory) else ()
+        return self.source.public(named) if named else Scans.none(self.config.stream.size)
 
     def recalled(self, task: int) -> Scans:
         """The recalled samples of a task, none when the vault has no memory of it; decoded once a process."""

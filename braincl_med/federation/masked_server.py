@@ -15,7 +15,7 @@ import torch
 from braincl_med.cortex.cortex import Weights
 from braincl_med.federation.exchange import Hospitals, Outcome
 from braincl_med.federation.masked_step import layout_of, report_of
-from braincl_med.federation.masks import context_of
+from braincl_med.federation.masks import EPSILON, context_of
 from braincl_med.foundation.errors import FederationError
 from braincl_med.masking.protocol import unmask
 from braincl_med.masking.ring import Layout, Vectors, empty
@@ -30,6 +30,7 @@ from braincl_med.masking.wire import (
     told,
     unpacked,
 )
+from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report, size_of
 from braincl_med.messages.update import objection
@@ -81,7 +82,9 @@ class MaskedHospitals(Hospitals):
         traffic.add(masked, answers, usable)
         self.require_quorum(order, answers, usable, missing, known)
         total = self._unmasked(masked, asked, layout, usable, traffic)
-        report = report_of(layout.decode(total), order, phase, self.config)
+        report = report_of(layout.decode(total), order, phase, method, self.config)
+        if spent := [answer.figures[EPSILON] for answer in usable if EPSILON in answer.figures]:
+            report = replace(report, figures={**report.figures, EPSILON: max(spent)})
         present = {answer.hospital: answer.threads for answer in sorted(usable, key=lambda r: r.hospital)}
         return Outcome((report,), missing, present, traffic.down, traffic.up)
 
@@ -161,13 +164,13 @@ def _objection(answer: Report, layout: Layout, session: Session) -> str:
     members = {member.hospital for member in session.members}
     if answer.hospital not in members:
         return "it made no key for this sum"
-    if answer.examples or answer.figures or answer.loss is not None:
+    if answer.examples or answer.figures.keys() - {EPSILON} or answer.loss is not None:
         return "it told numbers in clear, which was not asked for"
     expected: Weights = {
         f"masked.{bits}": torch.empty(length, dtype=torch.int32 if bits == 32 else torch.int64, device="meta")
         for bits, length in layout.lengths.items()
     }
-    if reason := objection(answer.weights, expected):
+    if reason := objection(answer.weights, expected) or objection_to_figures(answer.figures, False, 0):
         return reason
     try:
         handed = told(ToldUpload, answer.masking)

@@ -32,7 +32,7 @@ from braincl_med.records.schema import TOGETHER
 from braincl_med.settings.config import ExperimentConfig
 
 HOLDERS = "holders"
-"""Of a sum of evaluations: how many hospitals had known scans."""
+"""How many hospitals had any samples; of a sum of evaluations, known scans."""
 COUNTS, BYTES, LOSSES = 27, 50, 27 + 7
 """Binary digits of what one hospital may count, keep, and lose over its known scans (69.08 each at most)."""
 TRAINED = 20
@@ -49,8 +49,11 @@ Numbers = npt.NDArray[np.float64]
 
 
 def most_samples(order: Order, config: ExperimentConfig) -> int:
-    """Binary digits of the samples that one hospital's update may weigh: its limit a class, times the classes."""
-    return (config.stream.train_per_class * order.registry.seen(order.task)).bit_length()
+    """Binary digits of the samples that one hospital's update may weigh: its limit a class, times the classes.
+
+    One digit more, for numbers of samples may hold noise (`dp.statistics`).
+    """
+    return (config.stream.train_per_class * order.registry.seen(order.task)).bit_length() + 1
 
 
 def layout_of(order: Order, phase: Phase, method: Method, config: ExperimentConfig) -> Layout:
@@ -61,11 +64,11 @@ def layout_of(order: Order, phase: Phase, method: Method, config: ExperimentConf
         fields += _evaluation(order, classes)
     elif phase.answer is not NOTHING:
         fields += [Field("losses", (), cap + TRAINED), Field("trained", (), cap, whole=True)]
-        fields += [Field("weight", (), cap, whole=True)]
+        fields += [Field("weight", (), cap, whole=True), Field(HOLDERS, (), 1, whole=True)]
         trainable = method.trainable(order.weights)
         for name, tensor in phase.answer.tensors(trainable).items():
             if tensor.is_floating_point():
-                large = tensor.ndim > 1 and not name.startswith(("classifier.", MOMENTS))
+                large = tensor.ndim > 1 and name in order.weights and not name.startswith("classifier.")
                 bits: Bits = 32 if large else 64
                 magnitude = STEP if large else TRAINED
                 fields.append(Field(f"weights.{name}", tuple(tensor.shape), cap + magnitude, bits))
@@ -117,6 +120,7 @@ def values_of(
         # Beyond the limit, which own scans of a class keep to as well, an update weighs no more.
         weight = min(report.examples, (1 << most_samples(order, config)) - 1)
         yield "weight", np.array(float(weight))
+        yield HOLDERS, np.array(1.0)
         if report.loss is not None:
             yield "losses", np.array(report.loss * weight)
             yield "trained", np.array(float(weight))
@@ -147,7 +151,9 @@ def _counted(report: Report) -> Iterator[tuple[str, Numbers]]:
             yield f"known.{known['source']}.{part}", np.array(known[part], np.float64)
 
 
-def report_of(sums: Mapping[str, Numbers], order: Order, phase: Phase, config: ExperimentConfig) -> Report:
+def report_of(
+    sums: Mapping[str, Numbers], order: Order, phase: Phase, method: Method, config: ExperimentConfig
+) -> Report:
     """The answer that all hospitals gave together.
 
     Raises:
@@ -157,7 +163,9 @@ def report_of(sums: Mapping[str, Numbers], order: Order, phase: Phase, config: E
     if not 0 <= examples < config.federation.hospitals << COUNTS:
         raise FederationError(f"{order}: the masked numbers add up to nothing that hospitals answer")
     if phase.answer is FIGURES:
-        return Report(TOGETHER, examples, figures=_figures(sums, order, config.federation.smallest_group))
+        # Of counts that hold noise any may be told, however small.
+        smallest = config.federation.smallest_group if config.privacy.mode == "off" else None
+        return Report(TOGETHER, examples, figures=_figures(sums, order, smallest))
     if phase.answer is NOTHING or sums["weight"] < 1:
         return Report(TOGETHER, examples if phase.answer is NOTHING else 0)
     loss = float(sums["losses"] / sums["trained"]) if sums["trained"] > 0 else None
@@ -166,7 +174,7 @@ def report_of(sums: Mapping[str, Numbers], order: Order, phase: Phase, config: E
         for name, total in sums.items()
         if name.startswith("weights.")
     }
-    figures = {}
+    figures: dict[str, object] = {HOLDERS: int(sums[HOLDERS])}
     if "classes" in sums:
         figures["classes"] = sums["classes"].astype(int).tolist()
         for name in ROWS:
@@ -174,11 +182,12 @@ def report_of(sums: Mapping[str, Numbers], order: Order, phase: Phase, config: E
                 counts = sums["classes"].reshape(-1, *[1] * (weights[name].ndim - 1))
                 mine = _moved(order.weights, name, sums[f"rows.{name}"] / np.maximum(counts, 1))
                 weights[name] = torch.where(torch.from_numpy(counts > 0), mine, weights[name])
-    # Integer buffers count batches: nobody reads them, so the sum of none is what was sent.
-    counters = {n: t for n, t in order.weights.items() if not t.is_floating_point()}
-    if phase.answer is not FEATURE_MOMENTS:
-        weights |= phase.answer.tensors(counters)
-    elif reason := phase.answer.impossible(weights):
+    for name, tensor in phase.answer.tensors(method.trainable(order.weights)).items():
+        if not tensor.is_floating_point():
+            weights[name] = tensor  # it counts batches, which nobody reads
+        elif name.endswith("running_var"):
+            weights[name].clamp_(min=0)  # rounding may take a variance of nothing below it
+    if reason := phase.answer.impossible(weights):
         raise FederationError(f"{order}: of the masked sum {reason}")
     return Report(TOGETHER, examples, loss, figures, weights)
 
@@ -190,9 +199,11 @@ def _moved(sent: Weights, name: str, step: Numbers) -> Tensor:
     return (sent[name].double() + torch.from_numpy(step)).to(sent[name].dtype)
 
 
-def _figures(sums: Mapping[str, Numbers], order: Order, smallest: int) -> dict[str, object]:
-    """An evaluation's figures, without what is counted of fewer than `smallest` scans."""
+def _figures(sums: Mapping[str, Numbers], order: Order, smallest: int | None) -> dict[str, object]:
+    """An evaluation's figures, without what is counted of fewer than `smallest` scans; None tells of any."""
     confusion = sums["confusion"].astype(int)
+    if smallest is None:
+        return {"confusion": confusion.tolist(), "scores": {}, "storage": {}}
     confusion[confusion.sum(1) < smallest] = 0
     scores: dict[str, dict[str, list[int]]] = {}
     for kind, group in product(EDGES, GROUPS):

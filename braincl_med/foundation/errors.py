@@ -29,6 +29,10 @@ class LockedError(VaultError):
     """Another process is writing there."""
 
 
+class PrivacyError(BrainclError):
+    """A release would tell more of a hospital's scans than it allows."""
+
+
 class FederationError(BrainclError):
     """Hospitals were missing, failed, or sent an update that cannot be used."""
 

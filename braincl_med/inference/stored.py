@@ -8,7 +8,6 @@
 
 import json
 import math
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +22,7 @@ from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import canonical_json, sha256_of, write_whole
+from braincl_med.foundation.version import program_version
 from braincl_med.inference.digests import read_sums
 from braincl_med.inference.model import Model, alone, require_plain
 from braincl_med.settings.config import CortexConfig, Fit
@@ -80,7 +80,7 @@ def write_model(folder: Path, model: Model, export: dict[str, Any] | None = None
     tensors = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
     content = save_tensors(tensors)
     told = Description(
-        program=program(),
+        program=program_version(),
         experiment=model.experiment,
         method=model.method,
         registry=model.registry,
@@ -203,11 +203,3 @@ def _bytes(shapes: Shapes) -> int:
 
 def _shapes(tensors: Any) -> Shapes:
     return {name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in tensors.items()}
-
-
-def program() -> str:
-    """The version of this program."""
-    try:
-        return version("braincl-med")
-    except PackageNotFoundError:
-        return "not installed"

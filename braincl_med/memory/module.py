@@ -12,6 +12,7 @@ from braincl_med.foundation.arrays import Images, Labels
 from braincl_med.foundation.progress import Progress
 from braincl_med.foundation.seeding import seed_everything
 from braincl_med.memory.components import blocks_of, principal_components, start_from_principal_components
+from braincl_med.memory.fixed import fit_fixed
 from braincl_med.memory.guide import gradients_of, train_guide
 from braincl_med.memory.metric import Metric
 from braincl_med.memory.networks import WIDTHS, MemoryShape, PatternCompletion, PatternSeparation, with_refinement
@@ -91,7 +92,7 @@ def fit(
     With a linear path a guide first learns the classes, if there are two, and says what is worth
     keeping. The principal components under its metric are rounded and the separation network becomes their
     least-squares inverse, so that the cues are final; then the refining convolutions learn from the recalls that they
-    will see. Without a linear path the networks are trained as the paper has it.
+    will see. Without a linear path the networks are trained as the paper has it. A fixed basis is fitted to nothing.
 
     Args:
         images: (n, height, width, 3) uint8, at least one.
@@ -106,6 +107,8 @@ def fit(
     if not len(images):
         raise ValueError("a memory module needs at least one scan, got none")
     seed_everything(seed)
+    if isinstance(config, LinearMemory) and config.basis == "fixed":
+        return MemoryModule(*fit_fixed(images, config), epochs=0)
     if isinstance(config, LinearMemory):
         step = config.weight_step or config.step
         separation, completion, linear = _linear_path(images, labels, config, step, progress)

@@ -9,8 +9,9 @@ from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.messages.report import MOST_SAMPLES
 
 Count = Annotated[int, Field(ge=0, le=MOST_SAMPLES, strict=True)]
+Noisy = Annotated[int, Field(ge=-MOST_SAMPLES, le=MOST_SAMPLES, strict=True)]
 Counts = Annotated[list[Count], Field(fail_fast=True)]
-Counts2 = Annotated[list[Counts], Field(fail_fast=True)]
+Rows = Annotated[list[Annotated[list[Noisy], Field(fail_fast=True)]], Field(fail_fast=True)]
 Bytes = Annotated[int, Field(ge=0, le=2**50, strict=True)]
 LARGEST_SUM = MOST_SAMPLES * LARGEST_LOSS
 Loss = Annotated[float, Field(ge=0, le=LARGEST_SUM, allow_inf_nan=False, strict=True)]
@@ -47,30 +48,38 @@ class _Known(BaseModel):
         return None
 
 
+Epsilon = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
 class _Evaluation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    confusion: Counts2
+    confusion: Rows
     scores: dict[str, dict[str, Counts]]
     storage: dict[Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,30}$")], Bytes]
     known: Annotated[list[_Known], Field(max_length=len(SOURCES))] = []
+    epsilon: Epsilon | None = None
 
 
 class _Training(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     classes: Counts = []
+    epsilon: Epsilon | None = None
 
 
-def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int) -> str | None:
+def objection_to_figures(
+    figures: dict[str, Any], evaluation: bool, classes: int, *, noisy: bool = False
+) -> str | None:
     """Why an answer's figures cannot be used, or None when they can.
 
     Args:
         figures: of an evaluation: `confusion` (classes, classes), histograms by score and group, bytes by item, and
             sums over known scans of each source where there are any (`evaluation.operating.Known`); of other phases:
-            nothing, or samples by class.
+            nothing, or samples by class. Under privacy also the ε that the hospital has spent, which is of no scan.
         evaluation: whether an evaluation was asked for.
         classes: known so far.
+        noisy: hospitals add noise to their counts (`dp.counts`), which then may be below zero, and tell nothing else.
     """
     known = (_Evaluation if evaluation else _Training).model_fields.keys()
     if more := next((key for key in figures if key not in known), None):
@@ -88,6 +97,10 @@ def objection_to_figures(figures: dict[str, Any], evaluation: bool, classes: int
         return f"its figures cannot be used: {where}: {first['msg'].lower()}"
     if [len(row) for row in told.confusion] != [classes] * classes:
         return f"its confusion is not {classes} by {classes}"
+    if noisy and (told.scores or told.storage or told.known):
+        return "it tells more than noisy counts, under a privacy-mode that bounds nothing else"
+    if not noisy and any(count < 0 for row in told.confusion for count in row):
+        return "its confusion has counts below zero"
     for kind, groups in told.scores.items():
         if kind not in EDGES or not groups.keys() <= {*KNOWN, *UNKNOWN}:
             return f"it tells '{kind[:40]}' of {', '.join(groups)[:80]}, which is no score of known groups"

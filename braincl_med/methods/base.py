@@ -45,8 +45,8 @@ def answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
 
 
 def all_of(weights: Weights) -> Weights:
-    """Every tensor."""
-    return weights
+    """Every tensor but those of a fixed map (`cortex.reduction`)."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("reduction.")}
 
 
 def no_extra_bytes(weights: Weights) -> dict[str, int]:

@@ -4,16 +4,19 @@ encode ─► the memory module is fitted to the task's scans, their cues are co
 wake   ─► the classifier alone learns the new classes from recalled samples
 select ─► the samples that represent their class best move to long-term memory
 sleep  ─► the whole network is trained on all of long-term memory
+
+Under `privacy-mode: statistics` a task is `release`, which is encode with one noisy sum, and `evaluate`.
 """
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from braincl_med.cortex.cortex import Cortex, extract_features
-from braincl_med.foundation.errors import BrainclError, VaultError
+from braincl_med.foundation.errors import BrainclError, DataError, VaultError
 from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.foundation.progress import bar
 from braincl_med.memory.coding import FrequencyTables
@@ -23,7 +26,9 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.base import Method
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.phase import CLASSIFIER, WEIGHTS, Need, Phase, Schedule, Site, rounds
+from braincl_med.methods.private import TOLD_STATISTICS, tell_statistics, tell_update
 from braincl_med.methods.training import SHARED, learned, train, training_rounds
+from braincl_med.phases.dpsgd import Sampling, wake_privately
 from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.phases.select import select
 from braincl_med.phases.wake import wake
@@ -54,8 +59,30 @@ def _encode(site: Site, order: Order) -> Report:
     return Report(site.name, examples=_encode_task(site, order))
 
 
-def _encode_task(site: Site, order: Order) -> int:
-    """Encode one task; returns how many records the vault then holds of it."""
+def _release(site: Site, order: Order) -> Report:
+    """Encode as `_encode` does, and tell one noisy sum of the features of the scans that were encoded.
+
+    A repeated order finds the task in the vault, and is answered by the numbers of the first time.
+    """
+    check(site.vault)
+    erased = {erasure.task for erasure in site.vault.erasures()}
+    scans = {}
+    for task in range(order.task + 1):
+        if site.vault.entry(task) is None and task not in erased:
+            try:
+                scans[task] = site.raw(order.registry, task)
+            except BrainclError as error:
+                if task == order.task:
+                    raise
+                log.warning("%s: task %d was missed and cannot be made up for: %s", site.name, task, error)
+    report = tell_statistics(site, order, scans)
+    for task, raw in scans.items():
+        _encode_task(site, replace(order, task=task), raw)
+    return report
+
+
+def _encode_task(site: Site, order: Order, raw: Scans | None = None) -> int:
+    """Encode one task, whose raw scans may be at hand; returns how many records the vault then holds of it."""
     key = memory_key(site, order.registry, order.task)
     entry = site.vault.entry(order.task)
     if entry is not None:
@@ -66,11 +93,13 @@ def _encode_task(site: Site, order: Order) -> int:
                 "or erase that memory first"
             )
         return site.vault.load_entry(entry).records
-    scans = site.raw(order.registry, order.task)
+    scans = site.raw(order.registry, order.task) if raw is None else raw
     if not len(scans):
         return 0
-    seed = site.seed(order)
-    module = fit(scans.images, site.config.memory, seed, scans.labels, bar(f"{site.name} memory"))
+    teachers = site.public() or scans
+    module = fit(teachers.images, site.config.memory, site.seed(order), teachers.labels, bar(f"{site.name} memory"))
+    if module.completion.shape.channels == 1 and bool((scans.images != scans.images[..., :1]).any()):
+        raise DataError("the public scans that teach the memory are grey, the task's are coloured: name others")
     cues = module.encode(scans.images)
     labels = np.unique(scans.labels).tolist()
     by_class = {label: cues[scans.labels == label] for label in labels}
@@ -126,10 +155,16 @@ def _wake(site: Site, order: Order) -> Report:
     recalled = site.recalled(order.task)
     if not len(recalled):
         return Report(site.name)
-    cortex = Cortex.of(order.weights, site.config.cortex)
     new = order.registry.numbers(order.task)
     rows = new if config.rows == "new" else range(new.stop)
     _, epochs = epochs_of_round(config.epochs, config.rounds, order.round)
+    if site.config.privacy.mode == "updates":
+        sampling = Sampling.of(len(recalled), config.batch_size, epochs)
+        learn = partial(
+            wake_privately, samples=recalled, config=config, privacy=site.config.privacy, rows=rows, epochs=epochs
+        )
+        return tell_update(site, order, CLASSIFIER, recalled, sampling, learn)
+    cortex = Cortex.of(order.weights, site.config.cortex)
     loss = wake(cortex, recalled, config, rows, epochs, site.seed(order))
     return learned(site, order, cortex, CLASSIFIER, recalled, loss)
 
@@ -159,16 +194,24 @@ def _samples(site: Site, registry: Registry, task: int) -> Scans:
 
 
 ENCODE = Phase("encode", _encode, need=Need.NOTHING)
-WAKE = Phase("wake", _wake, CLASSIFIER)
+RELEASE = Phase("release", _release, TOLD_STATISTICS, bounded=frozenset({"statistics"}))
+WAKE = Phase("wake", _wake, CLASSIFIER, bounded=frozenset({"updates"}))
 SELECT = Phase("select", _select)
-SLEEP = Phase("sleep", train, WEIGHTS)
+SLEEP = Phase("sleep", train, WEIGHTS, bounded=frozenset({"updates"}))
 
 
 def _schedule(config: ExperimentConfig) -> Schedule:
-    """Encode, wake, select, sleep, evaluate; without sleep, working memory is neither selected from nor replayed."""
+    """Encode, wake, select, sleep, evaluate; without sleep, working memory is neither selected from nor replayed.
+
+    Where only statistics may be told, the backbone is not trained, and the classifier is solved from them.
+    """
+    if config.privacy.mode == "statistics":
+        return ((RELEASE, 0), (EVALUATE, 0))
     awake = rounds(WAKE, config.wake.rounds) if config.wake.enabled else ()
     asleep = ((SELECT, 0), *training_rounds(config, SLEEP)) if config.sleep.enabled else ()
     return ((ENCODE, 0), *awake, *asleep, (EVALUATE, 0))
 
 
-BRAINCL = Method("braincl", (ENCODE, WAKE, SELECT, SLEEP, *SHARED, EVALUATE), _schedule, _samples, recalls=True)
+BRAINCL = Method(
+    "braincl", (ENCODE, RELEASE, WAKE, SELECT, SLEEP, *SHARED, EVALUATE), _schedule, _samples, recalls=True
+)

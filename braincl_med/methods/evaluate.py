@@ -21,13 +21,19 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.base import Answers
 from braincl_med.methods.exemplars import exemplar_count
 from braincl_med.methods.phase import FIGURES, Need, Phase, Site
+from braincl_med.methods.private import tell_counts
 from braincl_med.streams.tasks import Scans
 
 Scores = Mapping[str, Figures]
 
 
 def _evaluate(site: Site, order: Order) -> Report:
-    """Count answers to all known scans, and score known and unknown ones; say what lies at rest."""
+    """Count answers to all known scans, and score known and unknown ones; say what lies at rest.
+
+    Under differential privacy only noisy counts are told.
+    """
+    if site.config.privacy.mode != "off":
+        return tell_counts(site, order)
     method, registry = site.method, order.registry
     shared, told = apart(order.weights, MOMENTS)
     cortex = method.network(shared, site.config.cortex)
@@ -126,4 +132,6 @@ def _histograms(groups: Mapping[str, list[Scores]]) -> dict[str, dict[str, list[
     return counts
 
 
-EVALUATE = Phase("evaluate", _evaluate, FIGURES, Need.NETWORK_AND_MOMENTS)
+EVALUATE = Phase(
+    "evaluate", _evaluate, FIGURES, Need.NETWORK_AND_MOMENTS, bounded=frozenset({"statistics", "updates"})
+)

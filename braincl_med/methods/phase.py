@@ -12,9 +12,11 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.messages.update import impossible_statistics, objection
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.privacy import Mode
 from braincl_med.streams.tasks import Registry, Scans
 
 if TYPE_CHECKING:
+    from braincl_med.dp.ledger import Ledger
     from braincl_med.methods.base import Method
     from braincl_med.methods.kept import Kept
     from braincl_med.vault.vault import Vault
@@ -47,6 +49,10 @@ class Site(Protocol):
     def kept(self) -> "Kept":
         """What a method to compare with keeps beside them; BrainCL keeps nothing there."""
 
+    @property
+    def ledger(self) -> "Ledger":
+        """What this hospital has released under differential privacy, and what it allows."""
+
     def raw(self, registry: Registry, task: int) -> Scans:
         """The hospital's own raw training scans of a task; BrainCL asks for them in `encode` only."""
 
@@ -62,6 +68,9 @@ class Site(Protocol):
         Raises:
             DataError: the configuration names some, and they cannot be read.
         """
+
+    def public(self) -> Scans:
+        """Scans of the sets that teach the memory in place of a task's; none where it is not public ones that do."""
 
     def recalled(self, task: int) -> Scans:
         """The samples recalled from the vault's memory of a task."""
@@ -127,12 +136,15 @@ class Phase:
         run: carries an order out at a hospital.
         answer: what is answered.
         need: what is sent.
+        bounded: the modes of differential privacy under which every number that it tells is bounded by the hospital's
+            ledger; under any other it is not run, unless it tells nothing of scans.
     """
 
     name: str
     run: Callable[[Site, Order], Report]
     answer: Answer = NOTHING
     need: Need = Need.NETWORK
+    bounded: frozenset[Mode] = frozenset()
 
 
 Schedule = tuple[tuple[Phase, int], ...]

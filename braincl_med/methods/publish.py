@@ -8,12 +8,28 @@ from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report, told_loss
-from braincl_med.methods.phase import FIGURES, Phase, Site
+from braincl_med.methods.phase import FIGURES, NOTHING, Phase, Site
+from braincl_med.settings.privacy import Mode
+
+
+def require_bounded(phase: Phase, mode: Mode) -> None:
+    """Refuse to run, under differential privacy, what would tell numbers that no ledger bounds.
+
+    Raises:
+        FederationError: it would.
+    """
+    if mode != "off" and phase.answer is not NOTHING and mode not in phase.bounded:
+        raise FederationError(
+            f"{phase.name} tells what nothing bounds, and this hospital runs under privacy-mode '{mode}': leave it "
+            "out of the schedule"
+        )
 
 
 def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
     """The report as it may be sent: with the tensors that the phase answers with, finite and of the shapes that came,
     and figures of an allow-list.
+
+    Under differential privacy it holds nothing beside them but the ε that is spent: no loss, no number of scans.
 
     Raises:
         FederationError: it holds other tensors or figures, or numbers that are not finite, as after a training that
@@ -26,7 +42,12 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
             f"what {phase.name} learned cannot be sent: {reason or 'it answers with no tensors'}; "
             "if training diverged, lower its learning rate"
         )
+    noisy = site.config.privacy.mode != "off"
+    if noisy:
+        examples = report.examples if phase.bounded else 1
+        figures = {**report.figures, "epsilon": site.ledger.epsilon()} if phase.bounded else report.figures
+        report = replace(report, examples=examples, loss=None, figures=figures)
     classes = order.registry.seen(order.task)
-    if reason := objection_to_figures(report.figures, phase.answer is FIGURES, classes):
+    if reason := objection_to_figures(report.figures, phase.answer is FIGURES, classes, noisy=noisy):
         raise FederationError(f"what {phase.name} counted cannot be sent: {reason}")
     return replace(report, loss=told_loss(report.loss), threads=torch.get_num_threads())

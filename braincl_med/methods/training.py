@@ -10,7 +10,10 @@ from braincl_med.foundation.progress import bar
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.phase import BUFFERS, FEATURE_MOMENTS, WEIGHTS, Answer, Phase, Schedule, Site, rounds
+from braincl_med.methods.private import tell_update
+from braincl_med.phases.dpsgd import Sampling, sleep_privately
 from braincl_med.phases.objectives import objective_of
+from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.phases.sleep import calibrate, sleep
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Scans
@@ -35,12 +38,25 @@ def train(site: Site, order: Order) -> Report:
     samples = method.samples(site, order.registry, order.task)
     if len(samples) < FEWEST:
         return Report(site.name)
+    if site.config.privacy.mode == "updates":
+        return _train_privately(site, order, samples)
     cortex = method.network(order.weights, site.config.cortex)
     objective = method.objective(site, order, cortex) or objective_of(config, samples.labels, cortex)
     dithering = config.dithering if method.recalls else 0.0
     progress = bar(f"{site.name} {order.phase}")
     loss = sleep(cortex, samples, config, order.round, site.seed(order), dithering, objective, progress)
     return learned(site, order, cortex, WEIGHTS, samples, loss)
+
+
+def _train_privately(site: Site, order: Order, samples: Scans) -> Report:
+    """`train` by DP-SGD."""
+    config, privacy = site.config.sleep, site.config.privacy
+    _, epochs = epochs_of_round(config.epochs, config.rounds, order.round)
+
+    def learn(cortex: Cortex) -> None:
+        sleep_privately(cortex, samples, config, privacy, order.round, bar(f"{site.name} {order.phase}"))
+
+    return tell_update(site, order, WEIGHTS, samples, Sampling.of(len(samples), config.batch_size, epochs), learn)
 
 
 def _calibrate(site: Site, order: Order) -> Report:

@@ -2,24 +2,31 @@
 
 The report is plain JSON, the same on the terminal, in a file, and in the run store:
 
+    version
     vaults ─┬─ vault, passed, experiments
             ├─ checks     check, passed, detail                       one a kind of check
             ├─ files      file, stored, bytes, records, …             one a committed cue file
-            └─ fidelity   psnr, ssim, re-identified, scans, tasks     or null when no scans were given
+            ├─ manifests  experiment: SHA-256, which vouches for all its files
+            ├─ fidelity   psnr, ssim, re-identified, scans, tasks     or null when no scans were given
+            └─ attacks    see `attacked`, one an experiment           none when no scans or no time was given
 """
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, SealedError, VaultError
+from braincl_med.foundation.files import sha256_of
+from braincl_med.foundation.version import program_version
 from braincl_med.privacy.accounting import account, suspects, wide
+from braincl_med.privacy.attacked import Attacks
 from braincl_med.privacy.committed import contradictions, hidden, read_manifest, strange_texts
 from braincl_med.privacy.fidelity import Likeness, likeness
 from braincl_med.privacy.given import GivenScans
 from braincl_med.privacy.search import Probes, shown
+from braincl_med.privacy.shared import known_of
 from braincl_med.privacy.undisturbed import undisturbed
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.vault.cuefile import CueFile
@@ -55,13 +62,21 @@ MOST_NAMED = 50
 Report = dict[str, Any]
 
 
-def audit(vaults: Sequence[Path], given: GivenScans | None = None, keys: Keys = NO_KEYS) -> Report:
+def audit(
+    vaults: Sequence[Path],
+    given: GivenScans | None = None,
+    keys: Keys = NO_KEYS,
+    minutes: float = 0,
+    state: Path | None = None,
+) -> Report:
     """Audit vaults; nothing in them is changed.
 
     Args:
         vaults: hospitals' vault folders, or folders of one experiment each.
         given: a hospital's raw scans, to be searched for in all the vaults and compared with its recalls.
         keys: of all the vaults. What they do not open cannot be decoded, which fails the checks that ask for it.
+        minutes: for attacks by which the given scans are looked for; none at 0.
+        state: root in which the shared network lies; by default the folder of the vault that was compared.
 
     Raises:
         VaultError: a folder is missing, or a vault is being written.
@@ -82,7 +97,26 @@ def audit(vaults: Sequence[Path], given: GivenScans | None = None, keys: Keys = 
         compared = next((v for v in vaults if given.hospital in ("", _hospital_folder(v).name)), None)
         if compared is None:
             raise DataError(f"the scans are those of hospital {given.hospital!r}: audit the vault of that name")
-    return {"vaults": [_VaultAudit(v, given, keys, compare=v is compared).report() for v in vaults]}
+    audits = [_VaultAudit(v, given, keys, compare=v is compared) for v in vaults]
+    report: Report = {"version": program_version(), "vaults": [one.report() for one in audits]}
+    for one, part in zip(audits, report["vaults"], strict=True):
+        if given is not None and minutes and one.likenesses:
+            others = [other for other in audits if other is not one]
+            root = state or _hospital_folder(one.folder).parent
+            part["attacks"] = list(_attacks(one, others, given, root, minutes))
+    return report
+
+
+def _attacks(
+    audited: "_VaultAudit", others: Sequence["_VaultAudit"], given: GivenScans, state: Path, minutes: float
+) -> Iterator[Report]:
+    """Attack every experiment whose scans were given; they share the time."""
+    for experiment in audited.compared:
+        theirs = next((other.decoded[experiment] for other in others if experiment in other.decoded), {})
+        known = known_of(state, experiment)
+        share = minutes / len(audited.compared)
+        attacks = Attacks(audited.decoded[experiment], given.scans, given.strangers, theirs, known, share)
+        yield attacks.report(experiment)
 
 
 def passed(report: Report) -> bool:
@@ -98,7 +132,16 @@ def record(report: Report, vaults: Sequence[Path], state: Path | None) -> None:
     """
     roots = {_hospital_folder(folder).parent for folder in vaults}
     for root in [state] if state is not None else sorted(r for r in roots if (r / STORE_NAME).is_file()):
-        RunStore(root).record_audit(passed(report), report)
+        RunStore(root).record_audit(passed(report), without_worst(report))
+
+
+def without_worst(report: Report) -> Report:
+    """The report without single scans: these are shown to the hospital alone, in the file that it writes."""
+    vaults = [
+        {**vault, "attacks": [{key: part for key, part in one.items() if key != "worst"} for one in vault["attacks"]]}
+        for vault in report["vaults"]
+    ]
+    return {**report, "vaults": vaults}
 
 
 def _hospital_folder(folder: Path) -> Path:
@@ -121,6 +164,8 @@ class _VaultAudit:
         self.accounted = self.cues = self.unopened = 0
         self.searched = ""
         self.likenesses: dict[str, Likeness] = {}
+        self.decoded: dict[str, dict[str, CueFile]] = {}
+        self.compared: list[str] = []
         try:
             self._look(compare)
         except OSError as error:
@@ -172,7 +217,13 @@ class _VaultAudit:
             "experiments": [p.name for p in self.experiments],
             "checks": checks,
             "files": self.files,
+            "manifests": {
+                path.parent.name: sha256_of(path.read_bytes())
+                for path in (folder / MANIFEST for folder in self.experiments)
+                if path.is_file()
+            },
             "fidelity": self._fidelity(),
+            "attacks": [],
         }
 
     def _place(self, path: Path) -> str:
@@ -196,10 +247,14 @@ class _VaultAudit:
             if file is None:
                 continue
             self._entry(vault, entry, file)
-            if self._decode(vault, entry, file) and compare and file.records:
+            if not self._decode(vault, entry, file) or not file.records:
+                continue
+            task = file.header.task_name
+            self.decoded.setdefault(folder.name, {})[task] = file
+            if compare:
                 assert self.given is not None
-                name = f"{folder.name}/{file.header.task_name}"
-                self.likenesses[name] = likeness(file, self.given.scans)
+                self.likenesses[f"{folder.name}/{task}"] = likeness(file, self.given.scans)
+                self.compared = list(dict.fromkeys([*self.compared, folder.name]))
         names = {name for entry in manifest.entries for name in entry.names}
         self._account(sorted(folder.iterdir()), names | self._log(folder, manifest))
         if vault.networks != folder and vault.networks.is_dir():

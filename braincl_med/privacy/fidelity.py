@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.foundation.arrays import Images
+from braincl_med.foundation.arrays import Images, Labels, Positions
 from braincl_med.foundation.errors import ConfigError, DataError
+from braincl_med.memory.coding import Cues
 from braincl_med.memory.module import complete
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile, Shard
@@ -53,8 +54,39 @@ class Likeness:
         }
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """A task's recalls and the given scans of its classes.
+
+    Attributes:
+        cues: (n, M, rows, columns), class after class.
+        recalls: (n, h, w, 3) of these cues.
+        originals: (m, h, w, 3) with their classes `labels` (m,).
+        own: (n,) the place among `originals` of each recall's scan.
+        ordinals: (n,) the place of each record's scan among those of its class.
+    """
+
+    cues: Cues
+    recalls: Images
+    originals: Images
+    labels: Labels
+    own: Positions
+    ordinals: Positions
+
+    def likeness(self) -> Likeness:
+        """Each recall compared with its scan."""
+        mine = self.originals[self.own]
+        nearest = nearest_is_own(self.recalls, self.originals, self.own)
+        return Likeness(psnr(self.recalls, mine), ssim(self.recalls, mine), nearest)
+
+
 def likeness(file: CueFile, given: Scans) -> Likeness:
-    """Compare all recalls of a task with the scans that they stand for.
+    """Compare all recalls of a task with the scans that they stand for; arguments and errors as `paired`."""
+    return paired(file, given).likeness()
+
+
+def paired(file: CueFile, given: Scans) -> Pairs:
+    """Find each recall's own scan.
 
     Args:
         file: the task's memory.
@@ -75,18 +107,16 @@ def likeness(file: CueFile, given: Scans) -> Likeness:
         )
     originals = given.images[np.isin(given.labels, [s.label for s in file.header.shards])]
     labels = given.labels[np.isin(given.labels, [s.label for s in file.header.shards])]
-    recalls, places = [], []
+    parts = []
     for shard in file.header.shards:
         of_class = np.flatnonzero(labels == shard.label)
-        matched = of_class[_matched(shard, len(of_class))]
-        recalled = complete(network, file.cues(shard.label))
-        _check_error(shard, recalled, originals[matched], len(of_class))
-        recalls.append(recalled)
-        places.append(matched)
-    together, own = np.concatenate(recalls), np.concatenate(places)
-    return Likeness(
-        psnr(together, originals[own]), ssim(together, originals[own]), nearest_is_own(together, originals, own)
-    )
+        ordinals = _matched(shard, len(of_class))
+        cues = file.cues(shard.label)
+        recalled = complete(network, cues)
+        _check_error(shard, recalled, originals[of_class[ordinals]], len(of_class))
+        parts.append((cues, recalled, of_class[ordinals], ordinals))
+    cues, recalls, own, ordinals = map(np.concatenate, zip(*parts, strict=True))
+    return Pairs(cues, recalls, originals, labels, own, ordinals)
 
 
 def _matched(shard: Shard, given: int) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
+from braincl_med.foundation.arrays import Split
 from braincl_med.foundation.errors import ConfigError, DataError, VaultError
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import Change, differences
@@ -21,6 +22,10 @@ OF_EVALUATION = (("stream", "evaluate"), ("stream", "test-per-class"), ("stream"
 """Settings of the stream that decide about no training scan."""
 
 
+MOST_STRANGERS = 1000
+"""Of a class, all hospitals together."""
+
+
 @dataclass(frozen=True)
 class GivenScans:
     """Raw scans that an auditor was given.
@@ -28,18 +33,21 @@ class GivenScans:
     Attributes:
         scans: class after class in the order in which they were encoded.
         experiment, hospital: whose they are; empty when the file does not say.
+        strangers: scans of the same classes that were never learned; none when the file holds none.
     """
 
     scans: Scans
     experiment: str = ""
     hospital: str = ""
+    strangers: Scans | None = None
 
 
 def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
     """Write a simulated hospital's raw training scans of all tasks to a file, for an audit of its vault.
 
-    The file (.npz) holds `images` (n, h, w, 3) uint8, `labels` (n,) int64 class numbers, `task` (n,) int64, and the
-    names `experiment` and `hospital`. Its owner alone may read it.
+    The file (.npz) holds `images` (n, h, w, 3) uint8, `labels` (n,) int64 class numbers, `task` (n,) int64, the names
+    `experiment` and `hospital`, and as `strangers` and `stranger_labels` the hospital's scans for validation and
+    tests, which attacks tell apart from those that were learned. Its owner alone may read it.
 
     Raises:
         ConfigError: no such hospital, the file would lie below the state root, or the experiment was learned under
@@ -66,6 +74,13 @@ def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
     source = ScanSource(stream, Place.simulated(config, site), config.seed, site, count)
     parts = [source.scans(registry, task, "train") for task in range(len(registry.tasks))]
     scans = Scans.join(parts)
+    # Limits of evaluation do not count here: the more strangers there are, the narrower an attack's intervals.
+    whole = stream.model_copy(update={"test_per_class": MOST_STRANGERS})
+    evaluated = ScanSource(whole, source.place, config.seed, site, count)
+    splits: tuple[Split, ...] = ("val", "test")
+    strangers = Scans.join(
+        evaluated.scans(registry, task, split) for task in range(len(registry.tasks)) for split in splits
+    )
     tasks = np.repeat(np.arange(len(parts), dtype=np.int64), [len(p) for p in parts])
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -77,6 +92,8 @@ def export_scans(config: ExperimentConfig, site: int, out: Path) -> Scans:
                     images=scans.images,
                     labels=scans.labels,
                     task=tasks,
+                    strangers=strangers.images,
+                    stranger_labels=strangers.labels,
                     experiment=np.array(config.name),
                     hospital=np.array(f"site-{site}"),
                 )
@@ -119,6 +136,10 @@ def load_scans(path: Path) -> GivenScans:
         with np.load(path, allow_pickle=False) as held:
             scans = Scans(held["images"], held["labels"].astype(np.int64, casting="same_kind"))
             names = [str(held[key]) if key in held else "" for key in ("experiment", "hospital")]
+            strangers = None
+            if "strangers" in held:
+                labels = held["stranger_labels"].astype(np.int64, casting="same_kind")
+                strangers = Scans(held["strangers"], labels)
     except FileNotFoundError:
         raise DataError(f"there is no file '{path.name}'") from None
     except KeyError as error:
@@ -130,4 +151,4 @@ def load_scans(path: Path) -> GivenScans:
         raise DataError(
             f"'{path.name}' is not a file of scans as `braincl scans export` writes them ({reason})"
         ) from None
-    return GivenScans(scans, *names)
+    return GivenScans(scans, names[0], names[1], strangers)

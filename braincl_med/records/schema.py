@@ -5,7 +5,10 @@ from typing import Any, Literal
 
 from braincl_med.streams.tasks import Registry
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 had no table `privacy`."""
+TOGETHER = "(all)"
+"""In a hospital's place where only the sum over all of them is known; no hospital can have this name."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiment (
   name TEXT PRIMARY KEY, method TEXT NOT NULL, seed INTEGER NOT NULL, config TEXT NOT NULL,
@@ -28,6 +31,9 @@ CREATE TABLE IF NOT EXISTS storage (
   experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
   item TEXT NOT NULL, amount INTEGER NOT NULL,
   PRIMARY KEY (experiment, after_task, hospital, item));
+CREATE TABLE IF NOT EXISTS privacy (
+  experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL, epsilon REAL NOT NULL,
+  PRIMARY KEY (experiment, after_task, hospital));
 CREATE TABLE IF NOT EXISTS audit (
   number INTEGER PRIMARY KEY AUTOINCREMENT, made TEXT NOT NULL, passed INTEGER NOT NULL, report TEXT NOT NULL);
 """

@@ -142,7 +142,7 @@ class RunStore:
     def forget(self, name: str) -> None:
         """Remove all that is recorded of an experiment, before it starts afresh."""
         with self._connection() as db:
-            for table in ("step", "confusion", "score", "storage"):
+            for table in ("step", "confusion", "score", "storage", "privacy"):
                 db.execute(f"DELETE FROM {table} WHERE experiment=?", (name,))
             db.execute("DELETE FROM experiment WHERE name=?", (name,))
 
@@ -206,6 +206,14 @@ class RunStore:
             db.executemany(
                 "INSERT INTO storage VALUES (?,?,?,?,?)",
                 [(*key, item, int(n)) for item, n in storage.items()],
+            )
+
+    def record_epsilon(self, name: str, after_task: int, epsilon: Mapping[str, float]) -> None:
+        """Keep the ε that hospitals had spent in all, by their names, when a task was evaluated."""
+        with self._connection() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO privacy VALUES (?,?,?,?)",
+                [(name, after_task, hospital, spent) for hospital, spent in epsilon.items()],
             )
 
     def record_audit(self, passed: bool, report: Mapping[str, Any]) -> None:
@@ -334,6 +342,14 @@ class RunStore:
                     (name,),
                 )
             )
+
+    def epsilon(self, name: str) -> float | None:
+        """The most that a hospital had spent in all when it was last asked; None where none runs under privacy."""
+        with self._connection() as db:
+            if db.execute("PRAGMA user_version").fetchone()[0] < 2:
+                return None
+            row = db.execute("SELECT MAX(epsilon) FROM privacy WHERE experiment=?", (name,)).fetchone()
+        return None if row[0] is None else float(row[0])
 
     def last_audit(self) -> Audit | None:
         """The latest audit, or None when there was none."""

@@ -121,6 +121,7 @@ class Summary:
         records: samples kept after the latest task, all hospitals together.
         phases: in the order in which they first ran.
         missing: in order of time.
+        epsilon: the most that a hospital had spent in all, over all its experiments; None without privacy.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Summary:
     records: int | None
     phases: tuple[PhaseRow, ...]
     missing: tuple[MissingRow, ...]
+    epsilon: float | None
 
     @property
     def bytes_at_rest(self) -> int | None:
@@ -239,6 +241,7 @@ def summarise(store: RunStore, name: str) -> Summary:
             for step in steps
             for hospital, reason in step.missing.items()
         ),
+        epsilon=store.epsilon(name),
     )
 
 

@@ -83,6 +83,10 @@ def _headline(summaries: Sequence[Summary]) -> list[Line]:
         ("forgetting", [percent(s.forgetting) for s in summaries]),
         ("worst class", [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries]),
     ]
+    if any(s.epsilon is not None for s in summaries):
+        lines.append(
+            ("ε spent (worst hospital)", ["-" if s.epsilon is None else f"{s.epsilon:.2f}" for s in summaries])
+        )
     for score in sorted({r.score for s in summaries for r in s.rejection}):
         now = [s.rejection_now(score) for s in summaries]
         lines += [

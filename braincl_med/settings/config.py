@@ -21,6 +21,7 @@ from braincl_med.settings.methods import (
     MygoConfig,
     Rule,
 )
+from braincl_med.settings.privacy import OUTSIDE, PrivacyConfig
 from braincl_med.settings.section import Identifier, Names, Section
 
 STATE_VARIABLE = "BRAINCL_STATE"
@@ -169,7 +170,8 @@ class CortexConfig(Section):
 
     `network` is `resnet18`, to which `stem` and `norm` belong, or a network of timm's registry. `weights` names a
     file on the server's machine with the backbone's weights to start from; without one they are drawn by the seed.
-    Scans are resampled to `input` pixels a side on the network's device, where that is given.
+    Scans are resampled to `input` pixels a side on the network's device, where that is given. With `features` a fixed
+    linear map, which `weights` must hold (`braincl start`), makes that many of the backbone's (`cortex.reduction`).
     `precision: auto` is bfloat16 where the machine computes in it natively, else float32. `compile` lets
     `torch.compile` build the backbone's kernels, which takes a minute and, on a CPU, a C++ compiler.
     """
@@ -179,6 +181,7 @@ class CortexConfig(Section):
     norm: Literal["batch", "group"] = "batch"
     weights: str = ""
     input: int | None = Field(default=None, ge=8, le=1024)
+    features: int | None = Field(default=None, ge=2, le=4096)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
 
@@ -270,6 +273,7 @@ class ExperimentConfig(Section):
     ewc: EwcConfig = EwcConfig()
     mygo: MygoConfig = MygoConfig()
     mesu: MesuConfig = MesuConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -296,6 +300,16 @@ class ExperimentConfig(Section):
             raise ValueError(
                 "sleep-classifier 'discriminant' follows sleep: leave it out where sleep-enabled is false"
             )
+        if self.privacy.mode != "off" and self.method != "braincl":
+            raise ValueError(f"privacy-mode '{self.privacy.mode}' is for method braincl, not for {self.method}")
+        for section, key, allowed, reason in OUTSIDE[self.privacy.mode]:
+            value = getattr(getattr(self, section), key, None)
+            if value not in allowed if allowed else value is None:
+                name = f"{section}-{key.replace('_', '-')}"
+                raise ValueError(
+                    f"privacy-mode '{self.privacy.mode}' cannot bound {name} {value!r}: {reason}; set {name}"
+                    + (f" to {' or '.join(map(str, allowed))}" if allowed else "")
+                )
         if self.federation.familiarity == "shared" and not (facts.all_classes and self.sleep.enabled):
             raise ValueError(
                 "federation-familiarity 'shared' needs a method that trains the whole network on samples of all "
@@ -343,7 +357,7 @@ class ExperimentConfig(Section):
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "vault-key", "network-key", "federation-quorum", "federation-wait-seconds",
     "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans", "stream-cache",
-    "cortex-weights",
+    "cortex-weights", "privacy-epsilon",
 )  # fmt: skip
 """Keys that may change at any time, also within a task."""
 BETWEEN_TASKS: tuple[str, ...] = (

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from braincl_med.settings.section import Section, kebab
+from braincl_med.settings.section import Names, Section, kebab
 
 
 class LinearMemory(Section):
@@ -13,13 +13,17 @@ class LinearMemory(Section):
     Of at most `components` principal components those are kept along which scans vary by more than `least-deviation`
     quantiser `step`s. What is kept follows the metric of a guide, trained for at most `guide-steps`, at a share of
     `guidance`, for the rest the squared error. `weight-step` is the step of the completion network's weights, by
-    default the cues'. Steps are in pixels in [0, 1]. `epochs`, `batch-size` and `learning-rate` train the
+    default the cues'. `basis` says what teaches the components: the task's scans; nothing (`fixed`, a discrete cosine
+    transform, so that the completion network tells of no scan); or the scans of the `public` sets. Steps are in
+    pixels in [0, 1]. `epochs`, `batch-size` and `learning-rate` train the
     `refining-channels`, of which there are none by default.
     """
 
     REFINING: ClassVar = ("epochs", "batch_size", "learning_rate")
 
     recipe: Literal["default"] = "default"
+    basis: Literal["task", "fixed", "public"] = "task"
+    public: Names = ()
     components: int = Field(default=512, ge=1, le=4096)
     step: float = Field(default=0.4, gt=0)
     least_deviation: float = Field(default=0.25, gt=0)
@@ -38,6 +42,12 @@ class LinearMemory(Section):
         if idle and not self.refining_channels:
             raise ValueError(
                 f"memory-{kebab(idle[0])} has no effect without memory-refining-channels: leave it out, or set them"
+            )
+        if bool(self.public) != (self.basis == "public"):
+            raise ValueError("memory-public names the sets that teach memory-basis 'public': set both or neither")
+        if self.basis == "fixed" and self.refining_channels:
+            raise ValueError(
+                "memory-refining-channels learn from the task's scans: leave them out with a fixed basis"
             )
         return self
 
@@ -93,8 +103,13 @@ ONE_SECTION: dict[str, Any] = {
 
 
 def spelled_as_one_section(memory: LinearMemory | PaperMemory) -> dict[str, Any]:
-    """The settings as they were spelled in one section, under which existing memories are keyed."""
-    return {**ONE_SECTION, **memory.model_dump(mode="json")}
+    """The settings as they were spelled in one section, under which existing memories are keyed.
+
+    A basis that the task's scans teach, as all did then, is not spelled.
+    """
+    spelled = {**ONE_SECTION, **memory.model_dump(mode="json")}
+    basis, public = spelled.pop("basis", "task"), spelled.pop("public", [])
+    return spelled if basis == "task" else {**spelled, "basis": basis, "public": public}
 
 
 def parted(section: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ class Held:
     Attributes:
         labels: (n,) numbers or texts as `ClassSpec.label`.
         images: the scans (m, size, size, 3) at m positions, in that order; DataError if they are no longer those.
+        patients: (n,) whose scans they are, equal for equal patients; None where nobody says.
     """
 
     labels: npt.NDArray[Any]
     images: Callable[[Positions], Images]
+    patients: npt.NDArray[Any] | None = None

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from braincl_med.foundation.arrays import Images, Positions, Split
 from braincl_med.foundation.errors import ConfigError, DataError, MissingScansError
@@ -107,7 +108,8 @@ class OwnScans:
             finally:
                 _forget_pixels(dataset, place)
 
-        return Held(np.array([scan.entry.label for scan in scans], np.str_), images)
+        labels = np.array([scan.entry.label for scan in scans], np.str_)
+        return Held(labels, images, _patients(scans))
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """Without a word on what only hospitals know."""
@@ -212,6 +214,13 @@ def _read(dataset: str, scans: Sequence[Found], stream: StreamConfig, cache: Cac
         except ScanRefusedError as error:
             raise DataError(f"a scan of '{dataset}' has changed since it was looked into: {error}") from None
     return images
+
+
+def _patients(scans: Sequence[Found]) -> npt.NDArray[np.str_] | None:
+    """Whose scans they are, as salted hashes of a look; None where nobody says it of any."""
+    if all(scan.patient == scan.known.content for scan in scans):
+        return None
+    return np.array([scan.patient.hex() for scan in scans], np.str_)
 
 
 def _cache(dataset: str, stream: StreamConfig, place: Place) -> Cache | None:

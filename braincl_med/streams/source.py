@@ -1,7 +1,7 @@
 """Where one hospital's scans come from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from braincl_med.streams.place import Place
 from braincl_med.streams.shares import capped, share_of
 from braincl_med.streams.sources import source_of
 from braincl_med.streams.tasks import ClassSpec, Registry, Scans
+
+PUBLIC_PER_CLASS = 200
+"""Scans of a class of a public set from which a memory is taught."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class ScanSource:
             parts.append(Scans(one.images(mine - start), labels[mine]))
         together = Scans.join(parts)
         keys = sorted(spec.key for spec in numbered.values())
+        together = replace(together, patients=_patients(held, index))
         generator = np.random.default_rng(seed_for(self.seed, "scan-order", split, *keys, self.hospital))
         return together.take(generator.permutation(len(together)))
 
@@ -84,6 +88,22 @@ class ScanSource:
         masked[first] = labels[first]
         mine = self._share(masked, classes, split, self.stream.test_per_class)
         return held.images(mine)
+
+    def public(self, datasets: Sequence[str]) -> Scans:
+        """The first training scans a class of public sets, the same at every hospital; classes numbered set by set.
+
+        Raises:
+            DataError: as `Source.held`.
+        """
+        parts, first = [], 0
+        for dataset in datasets:
+            held = source_of(dataset).held(dataset, "train", self.stream, self.place)
+            classes = np.unique(held.labels)
+            chosen = [np.flatnonzero(held.labels == label)[:PUBLIC_PER_CLASS] for label in classes]
+            numbers = np.repeat(first + np.arange(len(classes)), [len(one) for one in chosen])
+            parts.append(Scans(held.images(np.concatenate(chosen)), numbers))
+            first += len(classes)
+        return Scans.join(parts)
 
     def _share(
         self, labels: Positions, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]
@@ -108,6 +128,21 @@ def _numbers(dataset: str, held: Held, numbered: dict[int, ClassSpec]) -> Positi
         if spec.dataset == dataset:
             numbers[np.isin(held.labels, spec.labels)] = number
     return numbers
+
+
+def _patients(held: Sequence[Held], index: Positions) -> Positions | None:
+    """The patients of the scans at `index` of all sets by number, None where no set knows any.
+
+    A scan of a set that knows none is a patient's of its own.
+    """
+    if all(one.patients is None for one in held):
+        return None
+    names: list[object] = []
+    for number, one in enumerate(held):
+        alone = [(number, row) for row in range(len(one.labels))]
+        names += alone if one.patients is None else one.patients.tolist()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names[row] for row in index))}
+    return np.array([numbers[names[row]] for row in index], np.int64)
 
 
 def tail(registry: Registry, stream: StreamConfig, seed: int) -> dict[int, int]:

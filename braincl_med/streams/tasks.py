@@ -153,10 +153,12 @@ class Scans:
     Attributes:
         images: (n, height, width, 3) uint8; grey scans have three equal channels.
         labels: (n,) int64, class numbers of the registry.
+        patients: (n,) int64, a number for each patient, meaningless beyond these scans; None where nobody says.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+    patients: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
@@ -169,11 +171,12 @@ class Scans:
 
     def take(self, index: npt.NDArray[Any]) -> "Scans":
         """The scans at `index` (positions or a mask)."""
-        return Scans(self.images[index], self.labels[index])
+        patients = None if self.patients is None else self.patients[index]
+        return Scans(self.images[index], self.labels[index], patients)
 
     @staticmethod
     def join(parts: Iterable["Scans"]) -> "Scans":
-        """All scans of `parts`, in their order; the sizes must agree."""
+        """All scans of `parts`, in their order, without their patients; the sizes must agree."""
         held = list(parts)
         return Scans(
             np.concatenate([p.images for p in held]),

@@ -1,7 +1,7 @@
 """The cue file: all that one hospital keeps of one task. The format is described in docs/cue-format.md.
 
     0   magic "BRAINCUE"     8 bytes
-    8   version (3)          u16
+    8   version (3 or 4)     u16
     10  reserved, zero       u16
     12  header length        u32     at most 16 MiB
     16  tables length        u64     at most 64 MiB
@@ -10,6 +10,7 @@
     40  header (JSON) · tables · completion network (rounded, entropy-coded) · payload (u32 words, shard after shard)
     end SHA-256 of everything before it, 32 bytes
 
+Version 4 has a basis that is not stored (`memory.fixed`); files with a stored one remain version 3.
 Version 2 had no kinds in its shape (all its components are of one kind); version 1 held the completion network as
 safetensors in half precision. Both are read, and stay what they are when records are taken out of them.
 
@@ -35,12 +36,14 @@ from safetensors.torch import save as save_tensors
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import canonical_json
 from braincl_med.memory.coding import Cues, FrequencyTables, decode, encode, shard_slices
+from braincl_med.memory.fixed import unpack_fixed
 from braincl_med.memory.networks import MemoryShape, PatternCompletion, parameters_of
 from braincl_med.memory.weights import pack, unpack
 
 MAGIC = b"BRAINCUE"
 VERSION = 3
-READABLE = (1, 2, 3)
+OF_FIXED_BASIS = 4
+READABLE = (1, 2, 3, 4)
 FIXED = struct.Struct("<8sHHIQQQ")
 CHECKSUM = 32
 COMPLETION = 2
@@ -127,8 +130,9 @@ class CueFile:
             cues: class number to (records, M, rows, columns).
             tables: of the whole task.
             completion: the completion network's bytes, as the version has them.
-            version: of the file, which says how the completion network is stored.
+            version: of the file, which says how the completion network is stored; a fixed basis has one of its own.
         """
+        version = OF_FIXED_BASIS if header.shape.get("basis") else version
         words = [encode(cues[shard.label], tables) for shard in header.shards]
         shards = tuple(
             shard.model_copy(update={"words": len(w)}) for shard, w in zip(header.shards, words, strict=True)
@@ -163,7 +167,9 @@ class CueFile:
         if magic != MAGIC:
             raise VaultError(f"the file begins with {magic!r}, a cue file with {MAGIC!r}")
         if number not in READABLE or reserved != 0:
-            raise VaultError(f"the file has version {number}, this program reads versions 1 to {VERSION}: update it")
+            raise VaultError(
+                f"the file has version {number}, this program reads versions 1 to {READABLE[-1]}: update it"
+            )
         for (name, limit), length in zip(LIMITS.items(), lengths, strict=True):
             if length > limit:
                 raise VaultError(f"the {name} claims {length:,} bytes, at most {limit:,} are allowed")
@@ -177,6 +183,10 @@ class CueFile:
         parts = [content[FIXED.size :][s] for s in shard_slices(list(lengths))]
         header = _header(parts[0])
         shape = _shape(header)
+        if bool(shape.basis) != (number == OF_FIXED_BASIS):
+            raise VaultError(
+                f"a file of version {number} has {'a' if shape.basis else 'no'} fixed basis: it was changed"
+            )
         tables = FrequencyTables.from_bytes(parts[1], shape.cue_channels)
         file = CueFile(header, shape, tables, parts[2], parts[3], number)
         file._check_shards()
@@ -237,6 +247,8 @@ class CueFile:
         Raises:
             VaultError: its bytes are not those of a network of the header's shape, or not finite.
         """
+        if self.shape.basis:
+            return unpack_fixed(self.completion, self.shape)
         if self.version > 1:
             return unpack(self.completion, self.shape)[0]
         return _network_of_version_1(self)
@@ -247,7 +259,10 @@ class CueFile:
         Raises:
             VaultError: the completion network cannot be read.
         """
-        if self.version > 1:
+        if self.shape.basis:
+            self.network()
+            completion = self.completion
+        elif self.version > 1:
             completion = pack(*unpack(self.completion, self.shape))
         else:
             stored = self.network().state_dict()

@@ -23,7 +23,11 @@ def altered(**changes):
             "the update lacks 'backbone.bn1.bias'",
         ),
         ("evaluate", altered(figures={}), "confusion: field required"),
-        ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[-5]]}), "greater than"),
+        (
+            "evaluate",
+            lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[-5] * 3] * 3}),
+            "counts below zero",
+        ),
         ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "confusion": [[5]]}), "is not 3 by 3"),
         ("evaluate", lambda o, r: dataclasses.replace(r, figures={**r.figures, "scores": {"x": {}}}), "no score of"),
         (

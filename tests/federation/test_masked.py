@@ -363,7 +363,7 @@ def test_every_methods_answers_fit_into_a_sum(tmp_path, method):
             vectors, clipped = layout.encode(values_of(answer, order, phase, METHODS[method], config))
             assert not clipped
             total = vectors if total is None else {bits: total[bits] + vectors[bits] for bits in vectors}
-        together = report_of(layout.decode(total), order, phase, config)
+        together = report_of(layout.decode(total), order, phase, METHODS[method], config)
         assert together.examples == sum(answer.examples for answer in answers)
         if phase.answer is not NOTHING and answers[0].weights:
             assert together.weights.keys() == answers[0].weights.keys()
@@ -383,7 +383,7 @@ def test_small_groups_are_not_recorded(tmp_path):
         "storage": {"cues": 7},
     }
     vectors, _ = layout.encode(values_of(Report("site-0", 18, figures=figures), order, EVALUATE, FINETUNE, config))
-    told = report_of(layout.decode(vectors), order, EVALUATE, config).figures
+    told = report_of(layout.decode(vectors), order, EVALUATE, FINETUNE, config).figures
     assert np.diag(told["confusion"]).tolist() == [0, 5, *[9] * (classes - 2)]
     assert told["scores"].keys() == {"energy"}
     assert told["scores"]["energy"].keys() == {"known-wrong"}
@@ -399,7 +399,7 @@ def test_what_differs_from_a_plain_sum_of_moments_is_rounding(tmp_path):
     layout = layout_of(order, DISCRIMINATE, METHODS["braincl"], config)
     report = Report("site-0", 30, weights=told)
     vectors, clipped = layout.encode(values_of(report, order, DISCRIMINATE, METHODS["braincl"], config))
-    found = report_of(layout.decode(vectors), order, DISCRIMINATE, config).weights
+    found = report_of(layout.decode(vectors), order, DISCRIMINATE, METHODS["braincl"], config).weights
     assert clipped == 0
     for name, tensor in told.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-9)

@@ -67,6 +67,20 @@ def test_names_and_codes_make_one_class_whatever_the_spelling(tmp_path):
     assert counted(scans) == [14, 14], "a folder may be named after the class's code"
 
 
+def test_whose_scans_they_are_is_known_where_a_manifest_says_it_and_nowhere_else(tmp_path):
+    write_scans(tmp_path / "own", ["melanoma", "naevus"])
+    nobody = source_at(Place(tmp_path), hospitals=1).scans(registry_of(*SKIN), 0, "train")
+    assert nobody.patients is None
+    rows = [f"{label}/{n}.png,{label},p{n // 4}" for label in ("melanoma", "naevus") for n in range(20)]
+    (tmp_path / "own" / "manifest.csv").write_text("path,label,patient\n" + "\n".join(rows))
+    scans = source_at(Place(tmp_path), hospitals=1).scans(registry_of(*SKIN), 0, "train")
+    sizes = np.bincount(scans.patients)
+    assert set(sizes) == {8}, "four scans of each class, all of them in one split"
+    for patient in range(len(sizes)):
+        assert set(scans.labels[scans.patients == patient]) == {0, 1}
+    assert scans.take(np.arange(3)).patients.tolist() == scans.patients[:3].tolist()
+
+
 def test_scans_in_a_shared_folder_are_dealt_out_and_a_hospitals_own_are_its_own(tmp_path):
     write_scans(tmp_path / "own", ["melanoma", "naevus"])
     dealt = [source_at(Place(tmp_path, f"site-{n}"), n).scans(registry_of(*SKIN), 0, "train") for n in range(2)]

@@ -75,6 +75,9 @@ def test_a_hospitals_vault_is_audited_against_its_own_scans(encoded, tmp_path):
     assert os.stat(path).st_mode & 0o777 == 0o600
     given = load_scans(path)
     assert np.array_equal(given.scans.images, written.images)
+    assert set(given.strangers.labels.tolist()) == set(written.labels.tolist())
+    learned = {image.tobytes() for image in written.images}
+    assert not any(image.tobytes() in learned for image in given.strangers.images)
     assert (given.experiment, given.hospital) == ("quick", "site-1")
     with np.load(path) as held:
         assert sorted(set(held["task"].tolist())) == [0, 1, 2]

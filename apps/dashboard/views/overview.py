@@ -68,6 +68,7 @@ def comparison(summaries: list[Summary]) -> pd.DataFrame:
         "Accuracy now": [percent(s.last_accuracy) for s in summaries],
         "Forgetting": [percent(s.forgetting) for s in summaries],
         "Weakest diagnosis": [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries],
+        "ε spent": ["-" if s.epsilon is None else f"{s.epsilon:.2f}" for s in summaries],
         "Kept on disk": [frame.kept(s) for s in summaries],
         "Sent over the network": [size(s.bytes_on_wire) for s in summaries],
         "Time": [duration(s.seconds) for s in summaries],
@@ -87,7 +88,8 @@ st.markdown(
     f"**Scans:** {frame.plain(summary.data)}  \n"
     f"**Status:** {frame.STATUS.get(summary.status, summary.status)}, begun {frame.when(summary.started)}, "
     f"last recorded {frame.when(summary.updated)}  \n"
-    f"**Hospitals:** {frame.plain(', '.join(summary.hospitals)) or 'none has reported yet'}"
+    + ("" if summary.epsilon is None else f"**Differential privacy:** ε = {summary.epsilon:.2f} spent at most  \n")
+    + f"**Hospitals:** {frame.plain(', '.join(summary.hospitals)) or 'none has reported yet'}"
 )
 headline(summary)
 

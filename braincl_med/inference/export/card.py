@@ -41,7 +41,7 @@ def card(state: Path, model: Model) -> Page:
         ("Unknown scans", tuple(_unknown(store, summary, model))),
         ("Operating point", (_sentence(str(model.operating) if model.operating else UNGAUGED),)),
         ("Memory", _memory(summary)),
-        ("Privacy", (Points(tuple(_privacy(experiment, model))),)),
+        ("Privacy", (Points(tuple(_privacy(experiment, model, summary.epsilon))),)),
         ("What was not measured", (Points(tuple(_unmeasured(store, summary, model, counts))),)),
     ]
     return Page(f"Model card: {model.experiment}", tuple(sections))
@@ -185,7 +185,7 @@ def _memory(summary: Summary) -> tuple[Block, ...]:
     )
 
 
-def _privacy(experiment: Experiment, model: Model) -> Iterator[str]:
+def _privacy(experiment: Experiment, model: Model, epsilon: float | None) -> Iterator[str]:
     config = experiment.config
     federation, sleep = config.get("federation", {}), config.get("sleep", {})
     yield "Hospitals sent network weights, counts, and figures summed over scans; no scan, no cue, no path."
@@ -199,8 +199,14 @@ def _privacy(experiment: Experiment, model: Model) -> Iterator[str]:
         yield "This folder holds the mean features of each class and one covariance, averaged over hospitals."
     else:
         yield "This folder holds weights alone, nothing of what hospitals remember."
-    if settings := config.get("privacy"):
-        yield f"Privacy settings: {', '.join(f'{key} {value}' for key, value in sorted(settings.items()))}."
+    settings = config.get("privacy", {})
+    if settings.get("mode", "off") != "off":
+        spent = "not told" if epsilon is None else f"{epsilon:.2f}"
+        yield (
+            f"Differential privacy ({settings['mode']}): the hospital that told most had spent ε = {spent} at δ = "
+            f"{settings['delta']:g}, over all that it ever released; the unit is a patient where patients are known, "
+            "else a scan."
+        )
     else:
         yield (
             "The experiment has no settings of differential privacy or secure aggregation: weights can carry "

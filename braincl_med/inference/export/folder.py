@@ -17,13 +17,14 @@ from pathlib import Path
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.files import PARTIAL_SUFFIX, make_folder, storage_error, sync_folder, write_whole
+from braincl_med.foundation.version import program_version
 from braincl_med.inference.digests import write_sums
 from braincl_med.inference.export.bundle import write_bundle
 from braincl_med.inference.export.card import card
 from braincl_med.inference.export.onnx import Compared, as_told, onnx_of
 from braincl_med.inference.export.page import html, markdown
 from braincl_med.inference.opening import of_experiment
-from braincl_med.inference.stored import program, write_model
+from braincl_med.inference.stored import write_model
 
 ONNX = "model.onnx"
 
@@ -60,7 +61,7 @@ def export(state: Path, experiment: str, folder: Path) -> Exported:
         make_folder(partial)
         write_model(partial, model, as_told(compared))
         write_whole(partial / ONNX, graph, shared=True)
-        write_bundle(partial / "bundle", model, program())
+        write_bundle(partial / "bundle", model, program_version())
         write_whole(partial / "card.md", markdown(page).encode(), shared=True)
         write_whole(partial / "card.html", html(page).encode(), shared=True)
         digest = write_sums(partial)
