@@ -290,6 +290,15 @@ def test_a_node_takes_part_in_masked_sums_with_pinned_identities_alone(tmp_path)
         serve(InProcessGrid(nodes), config)
 
 
+def test_a_run_cannot_pick_a_few_of_the_hospitals_that_are_pinned(tmp_path):
+    config = tiny(tmp_path / "state", **MASKED)
+    nodes, own = contexts(config, nodes=3), pinning(tmp_path, 4)
+    for context, node in zip(nodes.values(), own[:3], strict=True):
+        context.node_config.update(node)
+    with pytest.raises(RuntimeError, match="4 hospitals are pinned here, and a sum of 2 would do"):
+        serve(InProcessGrid(nodes), config)
+
+
 @pytest.mark.parametrize("named", ["vault_key", "network_key"])
 @pytest.mark.parametrize(
     "node", [{"vault-dir": "/vault"}, {"vault-key": "env:OWN"}, {"site": "north"}, "no simulation"]

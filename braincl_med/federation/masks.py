@@ -68,16 +68,24 @@ class Masks:
         """Those of a simulated hospital."""
         return cls(state / site / FOLDER, state / site / FOLDER / IDENTITY)
 
-    def pinned(self) -> dict[str, str]:
+    def pinned(self, threshold: int) -> dict[str, str]:
         """Public identities by hospital, which no server chose.
 
         Raises:
             ConfigError: the file cannot be used.
+            FederationError: it pins more hospitals than a sum of at least `threshold` is one of most of: a run, whose
+                configuration says the threshold, cannot pick a few.
         """
         if self.identities is not None:
-            return pinned(self.identities)
-        found = self.folder.parent.parent.glob(f"site-*/{FOLDER}/{IDENTITY}.pub")
-        return {path.parent.parent.name: " ".join(path.read_text().split()[:2]) for path in found}
+            found = pinned(self.identities)
+            if 2 * threshold <= len(found):
+                raise FederationError(
+                    f"{len(found)} hospitals are pinned here, and a sum of {threshold} would do "
+                    "(federation-masking-threshold): it must be more than half of them"
+                )
+            return found
+        files = self.folder.parent.parent.glob(f"site-*/{FOLDER}/{IDENTITY}.pub")
+        return {path.parent.parent.name: " ".join(path.read_text().split()[:2]) for path in files}
 
 
 @dataclass(frozen=True)
@@ -140,8 +148,9 @@ class MaskedSite:
             private = bytes.fromhex(ledger.private)
             own = (self.name, public_of(private).hex() if private else "")
             session = (order.experiment, order.task, upload.session)
+            pins = self.masks.pinned(federation.masked_least)
             if reason := objection_to_members(
-                upload.members, own, session, self.masks.pinned(), federation.masked_least, federation.hospitals
+                upload.members, own, session, pins, federation.masked_least, federation.hospitals
             ):
                 raise FederationError(f"no masked sum over these hospitals: {reason}")
             context = context_of(order, federation.masked_least)
