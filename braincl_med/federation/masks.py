@@ -45,6 +45,7 @@ from braincl_med.settings.config import ExperimentConfig
 log = logging.getLogger("braincl")
 
 IDENTITY = "identity"
+LEDGER = "ledger.json"
 EPSILON = "epsilon"
 
 
@@ -129,7 +130,7 @@ class MaskedSite:
 
     @property
     def _ledger(self) -> Path:
-        return self.masks.folder / self.config.name / "ledger.json"
+        return self.masks.folder / self.config.name / LEDGER
 
     def _key(self, order: Order, keys: AskKeys) -> Report:
         """A new key for a session, signed."""

@@ -116,13 +116,18 @@ def opened(path: Path) -> Iterator[Ledger]:
     except OSError as error:
         raise storage_error(path, 0, error) from error
     with locked(path.parent, "what this hospital keeps of masks"):
-        ledger = _read(path)
+        ledger = read_ledger(path)
         yield ledger
         body = ledger.model_dump(mode="json")
         write_whole(path, canonical_json({"ledger": body, "sha256": sha256_of(canonical_json(body))}))
 
 
-def _read(path: Path) -> Ledger:
+def read_ledger(path: Path) -> Ledger:
+    """The ledger at `path`; an empty one where there is none.
+
+    Raises:
+        VaultError: it is damaged, or cannot be read.
+    """
     try:
         content = path.read_bytes() if path.exists() else None
     except OSError as error:
