@@ -1,4 +1,4 @@
-"""Accuracy under differential privacy, and of memories that tell nothing of scans: figures of docs/results/privacy.md.
+"""Accuracy under differential privacy, and of memories that tell nothing of scans: for docs/results/privacy.md.
 
     python benchmarks/private_accuracy.py OUT --data DIR [--parts starts statistics basis updates] [--workers 6]
     python benchmarks/private_accuracy.py OUT --tables
@@ -9,6 +9,7 @@ the noise that hospitals add to their counts.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -102,47 +103,48 @@ def by_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[fl
 
 
 def on_statistics(stream: str, begun: Path, kind: str, seed: int, data: Path) -> list[dict[str, Any]]:
-    """Accuracy of the solved classifier for every ε, number of hospitals and of scans a class, noise shared or not."""
-    rows = []
+    """Accuracy of the solved classifier for every ε, number of hospitals and of scans a class, noise shared or not.
+
+    The scans of a class are dealt to the hospitals one by one, and of few scans a class those are the first.
+    """
     cortex = IMAGENET if kind == "imagenet" else RESNET
-    for per_class in (100, 400, 1000):
-        config = experiment(STREAMS[stream], cortex, data, seed=seed, stream_train_per_class=per_class,
-                            selection_per_class=per_class)  # fmt: skip
-        registry, test = scans_of(config, "test")
-        classes, tested = len(registry.classes), Scans.join(test)
-        network = Cortex(classes, config.cortex)
-        held = {**network.weights(), **load_file(begun)}
-        network = Cortex.of(held, config.cortex)
-        unseen = extract_features(network, tested.images).double()
-        for hospitals in (1, 3, 5):
-            told = [
-                [
-                    (extract_features(network, s.images), torch.from_numpy(s.labels))
-                    for s in scans_of(config, "train", h, hospitals)[1]
-                ]
-                for h in range(hospitals)
-            ]
-            for spent in EPSILONS:
-                for shared in (False, True) if hospitals > 1 and spent < math.inf else (False,):
-                    multiplier = multiplier_for(spent, DELTA) if spent < math.inf else 0.0
-                    each = multiplier / math.sqrt(hospitals) if shared else multiplier
-                    generator, sums = np.random.default_rng([seed, per_class, hospitals, int(min(spent, 99))]), {}
-                    for task in range(len(registry.tasks)):
-                        seen = registry.seen(task)
-                        parts = [
-                            released(statistics(*one[task], seen), registry.numbers(task), each, generator)
-                            for one in told
-                        ]
-                        total = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
-                        reports = [Report(str(n), 1) for n in range(hospitals)]
-                        mean = {name: tensor / hospitals for name, tensor in total.items()}
-                        sums, moments = accumulated(mean, reports, sums, each * SENSITIVITY)
-                    solved = discriminant(moments, held, RIDGE)
-                    logits = unseen @ solved["classifier.weight"].double().T + solved["classifier.bias"].double()
-                    found = by_class(logits.argmax(1).numpy(), tested.labels, classes)
-                    rows.append({"stream": stream, "per_class": per_class, "hospitals": hospitals, "epsilon": spent,
-                                 "shared": shared, "classes": found, "accuracy": float(np.mean(found))})  # fmt: skip
+    config = experiment(STREAMS[stream], cortex, data, seed=seed, stream_train_per_class=1000)
+    registry, test = scans_of(config, "test")
+    _, train = scans_of(config, "train")
+    classes, tested = len(registry.classes), Scans.join(test)
+    held = {**Cortex(classes, config.cortex).weights(), **load_file(begun)}
+    network = Cortex.of({name: tensor.float() for name, tensor in held.items()}, config.cortex)
+    unseen = extract_features(network, tested.images).double()
+    seen = [(extract_features(network, scans.images), torch.from_numpy(scans.labels)) for scans in train]
+    ranks = [_ranks(labels) for _, labels in seen]
+    rows = []
+    for per_class, hospitals, spent in itertools.product((100, 400, 1000), (1, 3, 5), EPSILONS):
+        for shared in (False, True) if hospitals > 1 and spent < math.inf else (False,):
+            multiplier = multiplier_for(spent, DELTA) if spent < math.inf else 0.0
+            each = multiplier / math.sqrt(hospitals) if shared else multiplier
+            generator = np.random.default_rng([seed, per_class, hospitals, int(min(spent, 99)), int(shared)])
+            sums: dict[str, torch.Tensor] = {}
+            for task, ((features, labels), rank) in enumerate(zip(seen, ranks, strict=True)):
+                parts = []
+                for hospital in range(hospitals):
+                    mine = (rank < per_class) & (rank % hospitals == hospital)
+                    exact = statistics(features[mine], labels[mine], registry.seen(task))
+                    parts.append(released(exact, registry.numbers(task), each, generator))
+                mean = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+                reports = [Report(str(hospital), 1) for hospital in range(hospitals)]
+                sums, moments = accumulated(mean, reports, sums, each * SENSITIVITY)
+            solved = discriminant(moments, held, RIDGE)
+            logits = unseen @ solved["classifier.weight"].double().T + solved["classifier.bias"].double()
+            found = by_class(logits.argmax(1).numpy(), tested.labels, classes)
+            row = {"stream": stream, "per_class": per_class, "hospitals": hospitals, "epsilon": spent}
+            rows.append({**row, "shared": shared, "classes": found, "accuracy": float(np.mean(found))})
     return rows
+
+
+def _ranks(labels: torch.Tensor) -> torch.Tensor:
+    """Of each scan, how many of its class came before it."""
+    members = torch.nn.functional.one_hot(labels)
+    return (members.cumsum(0) - 1)[torch.arange(len(labels)), labels]
 
 
 def learned(config: ExperimentConfig) -> dict[str, Any]:
