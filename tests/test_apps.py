@@ -1,6 +1,7 @@
 """The Flower apps: in-process over a grid of client apps, and once for real."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -464,6 +465,7 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
     # The launcher asks once in five times this.
     monkeypatch.setattr(launcher, "POLL_SECONDS", 0.5)
     few = {"stream_task_count": 2, "sleep_rounds": 1, "cortex_network": "resnet18"}
+    few |= {"federation_masking": "on", "federation_hospitals": 3}
     state, alone = tmp_path / "flower", tmp_path / "alone"
     state.mkdir()
     config = tiny(state, **few)
@@ -490,14 +492,21 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
 
     run_locally(tiny(alone, **few))
     assert RunStore(state).experiment("tiny").status == "finished"
-    assert figures(state) == figures(alone)
+    # A resumed run agrees on keys anew, which has its bytes.
+    assert without_bytes(figures(state)) == without_bytes(figures(alone))
     flower, local = (load_checkpoint(folder_of(folder, "tiny")) for folder in (state, alone))
     assert (flower.threads, flower.sha256) == (local.threads, local.sha256)
     assert cue_files(state) == cue_files(alone)
 
 
+def without_bytes(figures):
+    """What does not depend on how often keys were agreed on."""
+    confusions, storage, steps, last = figures
+    return confusions, storage, [dataclasses.replace(step, bytes_down=0, bytes_up=0) for step in steps], last
+
+
 def cue_files(state):
     """What the hospitals' vaults hold, byte by byte."""
     found = {str(path.relative_to(state)): path.read_bytes() for path in state.glob("site-*/tiny/*.cue")}
-    assert len(found) == 4
+    assert len(found) == 6
     return found

@@ -36,7 +36,18 @@ ALLOWED = {
         "vault",
     },
     "inference": {"cortex", "evaluation", "federation", "methods", "records", "scans", "streams"},
-    "privacy": {"vault", "memory", "scans", "streams", "records", "federation", "evaluation", "cortex", "dp", "masking"},
+    "privacy": {
+        "vault",
+        "memory",
+        "scans",
+        "streams",
+        "records",
+        "federation",
+        "evaluation",
+        "cortex",
+        "dp",
+        "masking",
+    },
     "bench": {"federation", "records"},
 }
 # What every room may import; the foundation itself imports nothing of the project.
