@@ -10,6 +10,8 @@ from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
 from braincl_med.federation.hospital import Hospital, keys_of, require_own
+from braincl_med.federation.masks import IDENTITY, Masks
+from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.messages.order import Order
@@ -25,7 +27,10 @@ from braincl_med.vault.vault import Vault
 
 app = ClientApp()
 
-OWN = {"site", "vault-dir", "data-dir", "network-dir", "vault-key", "network-key", "privacy-epsilon"}
+OWN = {
+    "site", "vault-dir", "data-dir", "network-dir", "vault-key", "network-key", "privacy-epsilon",
+    "masking-identities", "identity-key",
+}  # fmt: skip
 """What a hospital's own node may say, and a simulated one never does."""
 
 
@@ -35,7 +40,9 @@ def hospital_of(context: Context) -> Hospital:
     From the node's configuration: `partition-id` says which share of the stream it holds; `site` names it (default
     `site-<partition-id>`); `vault-dir` and `data-dir` are absolute folders (default: below the run's state root, and
     the run's data root); own scans in a `data-dir` are this hospital's alone; `vault-key`, `network-key` and
-    `network-dir` seal its vault; `privacy-epsilon` is what it allows where that is less than the run's.
+    `network-dir` seal its vault; `privacy-epsilon` is what it allows where that is less than the run's;
+    `masking-identities` pins the hospitals of masked sums, and `identity-key` is this one's own (default: made below
+    `vault-dir`).
 
     Raises:
         ConfigError: the node has no partition-id, one beyond the experiment's hospitals, or a name that is none; a
@@ -64,7 +71,8 @@ def hospital_of(context: Context) -> Hospital:
             "this node allows releases under differential privacy alone (privacy-epsilon), and the run has "
             "privacy-mode off: set it to statistics or updates"
         )
-    return Hospital(name, config, source, Vault(vault / config.name, _keys(node, config, name)), allowance)
+    held = Vault(vault / config.name, _keys(node, config, name))
+    return Hospital(name, config, source, held, allowance, _masks(node, config, vault))
 
 
 def _allowance(node: Mapping[str, object]) -> float | None:
@@ -86,15 +94,42 @@ def _allowance(node: Mapping[str, object]) -> float | None:
     return allowed
 
 
+def _masks(node: Mapping[str, object], config: ExperimentConfig, vault: Path) -> Masks | None:
+    """What this hospital needs for masked sums; None where there are none.
+
+    Raises:
+        ConfigError: the run masks nothing and this hospital pins identities, or the other way round.
+    """
+    folder = vault / FOLDER
+    identity = _absolute(node, "identity-key") or folder / IDENTITY
+    identities = _absolute(node, "masking-identities")
+    if not config.federation.masked:
+        if identities is not None:
+            raise ConfigError(
+                "this hospital takes part in masked sums alone (masking-identities), and the run says "
+                "federation-masking off"
+            )
+        return None
+    if identities is None and not _simulated(node):
+        raise ConfigError(
+            "the run says federation-masking on, and this node pins no identities of hospitals: start the SuperNode "
+            "with --node-config 'masking-identities=\"/…\" …' (docs/masking.md)"
+        )
+    return Masks(folder, identity, identities)
+
+
+def _simulated(node: Mapping[str, object]) -> bool:
+    """Whether it is a node of Flower's simulation, which tells each how many there are; it has nothing of its own."""
+    return "num-partitions" in node and not OWN & node.keys()
+
+
 def _keys(node: Mapping[str, object], config: ExperimentConfig, name: str) -> Keys:
     """The keys of this hospital's vault: a simulated one's are the run's, any other's its node's own.
 
     Raises:
         ConfigError: the run names a key to a hospital that is not simulated, or as `keys_of`.
     """
-    # Flower's simulation tells each of its nodes how many there are, and such a node has nothing of its own.
-    simulated = "num-partitions" in node and not OWN & node.keys()
-    if simulated:
+    if _simulated(node):
         return keys_of(config, name, config.vault_key, config.network_key)
     if config.vault_key or config.network_key:
         # A server must not say what a hospital reads as a key, nor which command it runs for one.

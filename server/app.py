@@ -85,18 +85,19 @@ class FlowerNodes:
         return nodes
 
     def exchange(self, order: Order) -> Sequence[Report]:
-        """Send an order to every connected hospital; one whose answer comes too late has failed."""
+        """Send an order to every connected hospital, or those it has letters for; who answers too late has failed."""
         require_launcher()
         timeout = self.config.federation.round_timeout_seconds
         weights = ArrayRecord(dict(order.weights))
         messages = [
             Message(
-                RecordDict({"weights": weights, "order": ConfigRecord({"json": order.text()})}),
+                RecordDict({"weights": weights, "order": ConfigRecord({"json": order.addressed(str(node)).text()})}),
                 dst_node_id=node,
                 message_type=message_type(self.phases[order.phase]),
                 ttl=timeout,
             )
             for node in self.connected()
+            if not order.letters or str(node) in order.letters
         ]
         replies = list(self.grid.send_and_receive(messages, timeout=timeout))
         # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so

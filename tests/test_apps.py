@@ -1,6 +1,7 @@
 """The Flower apps: in-process over a grid of client apps, and once for real."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from braincl_med.federation.hospital import require_own
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
 from braincl_med.foundation.processes import LAUNCHER_VARIABLE
+from braincl_med.masking.identity import own_identity
 from braincl_med.messages.order import Order
 from braincl_med.methods import METHODS
 from braincl_med.methods.braincl import SLEEP
@@ -215,6 +217,89 @@ def test_a_node_seals_its_vault_with_keys_of_its_own(tmp_path):
     assert Vault(tmp_path / "vault" / "tiny", keys).load(0).records
 
 
+def pinning(folder, count):
+    """What nodes of their own say: a folder each, an identity, and all hospitals' pinned ones."""
+    lines = []
+    for number in range(count):
+        own_identity(folder / f"v{number}" / "key", f"site-{number}")
+        lines.append((folder / f"v{number}" / "key.pub").read_text())
+    (folder / "identities").write_text("".join(lines))
+    return [
+        {
+            "partition-id": number,
+            "site": f"site-{number}",
+            "vault-dir": str(folder / f"v{number}"),
+            "identity-key": str(folder / f"v{number}" / "key"),
+            "masking-identities": str(folder / "identities"),
+        }
+        for number in range(count)
+    ]
+
+
+MASKED = {
+    "federation_masking": "on",
+    "federation_hospitals": 3,
+    "stream_task_count": 1,
+    "sleep_rounds": 1,
+    "method": "finetune",
+}
+
+
+def test_nodes_that_pin_identities_answer_under_masks_alone(tmp_path):
+    config = tiny(tmp_path / "state", **MASKED)
+    nodes = contexts(config, nodes=3)
+    for context, own in zip(nodes.values(), pinning(tmp_path, 3), strict=True):
+        context.node_config.update(own)
+    grid = InProcessGrid(nodes)
+    original, told = grid.send_and_receive, []
+
+    def watching(messages, *, timeout=None):
+        replies = original(messages, timeout=timeout)
+        told.extend(json.loads(reply.content["report"]["json"]) for reply in replies)
+        return replies
+
+    grid.send_and_receive = watching
+    serve(grid, config)
+    run_locally(tiny(tmp_path / "alone", **MASKED))
+    assert figures(tmp_path / "state") == figures(tmp_path / "alone")
+    assert all((r["examples"], r["loss"], r["figures"]) == (0, None, {}) for r in told)
+    assert {r["hospital"] for r in told} == {"site-0", "site-1", "site-2"}
+    assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("all hospitals",)
+    plain = tiny(tmp_path / "plain", **{**MASKED, "federation_masking": "off"})
+    for context in nodes.values():
+        context.run_config["config"] = plain.model_dump_json(by_alias=True)
+        with pytest.raises(ConfigError, match="takes part in masked sums alone"):
+            hospital_of(context)
+
+
+def test_a_node_takes_part_in_masked_sums_with_pinned_identities_alone(tmp_path):
+    config = tiny(tmp_path / "state", **MASKED)
+    nodes, own = contexts(config, nodes=3), pinning(tmp_path, 3)
+    unpinned = dict(own[0])
+    del unpinned["masking-identities"]
+    (context, *_) = nodes.values()
+    context.node_config.update(unpinned)
+    with pytest.raises(ConfigError, match="this node pins no identities of hospitals"):
+        hospital_of(context)
+    # One that the others do not pin is left out by none: all refuse.
+    stranger = own_identity(tmp_path / "stranger" / "key", "site-2").public
+    for context, node in zip(nodes.values(), own, strict=True):
+        context.node_config.update(node)
+    context.node_config["identity-key"] = str(tmp_path / "stranger" / "key")
+    assert stranger not in (tmp_path / "identities").read_text()
+    with pytest.raises(RuntimeError, match="the key of 'site-2' is not signed by the identity that is pinned for it"):
+        serve(InProcessGrid(nodes), config)
+
+
+def test_a_run_cannot_pick_a_few_of_the_hospitals_that_are_pinned(tmp_path):
+    config = tiny(tmp_path / "state", **MASKED)
+    nodes, own = contexts(config, nodes=3), pinning(tmp_path, 4)
+    for context, node in zip(nodes.values(), own[:3], strict=True):
+        context.node_config.update(node)
+    with pytest.raises(RuntimeError, match="4 hospitals are pinned here, and a sum of 2 would do"):
+        serve(InProcessGrid(nodes), config)
+
+
 @pytest.mark.parametrize("named", ["vault_key", "network_key"])
 @pytest.mark.parametrize(
     "node", [{"vault-dir": "/vault"}, {"vault-key": "env:OWN"}, {"site": "north"}, "no simulation"]
@@ -380,6 +465,7 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
     # The launcher asks once in five times this.
     monkeypatch.setattr(launcher, "POLL_SECONDS", 0.5)
     few = {"stream_task_count": 2, "sleep_rounds": 1, "cortex_network": "resnet18"}
+    few |= {"federation_masking": "on", "federation_hospitals": 3}
     state, alone = tmp_path / "flower", tmp_path / "alone"
     state.mkdir()
     config = tiny(state, **few)
@@ -406,14 +492,21 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
 
     run_locally(tiny(alone, **few))
     assert RunStore(state).experiment("tiny").status == "finished"
-    assert figures(state) == figures(alone)
+    # A resumed run agrees on keys anew, which has its bytes.
+    assert without_bytes(figures(state)) == without_bytes(figures(alone))
     flower, local = (load_checkpoint(folder_of(folder, "tiny")) for folder in (state, alone))
     assert (flower.threads, flower.sha256) == (local.threads, local.sha256)
     assert cue_files(state) == cue_files(alone)
 
 
+def without_bytes(figures):
+    """What does not depend on how often keys were agreed on."""
+    confusions, storage, steps, last = figures
+    return confusions, storage, [dataclasses.replace(step, bytes_down=0, bytes_up=0) for step in steps], last
+
+
 def cue_files(state):
     """What the hospitals' vaults hold, byte by byte."""
     found = {str(path.relative_to(state)): path.read_bytes() for path in state.glob("site-*/tiny/*.cue")}
-    assert len(found) == 4
+    assert len(found) == 6
     return found

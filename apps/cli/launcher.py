@@ -21,6 +21,7 @@ from apps.cli.superlink import Flwr, require_short_temporary_folder, running_sup
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import record_end, starting_point
 from braincl_med.federation.hospital import keys_of
+from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
 from braincl_med.foundation.logs import log_path
@@ -250,6 +251,8 @@ def forget_experiment(config: ExperimentConfig) -> None:
         for vault in state.glob(f"site-*/{config.name}"):
             with locked(vault, f"a vault of {what}"):
                 _empty(vault, what)
+        for remembered in state.glob(f"site-*/{FOLDER}/{config.name}"):
+            _empty(remembered, what)
         if (state / "runs.sqlite").is_file():
             RunStore(state).forget(config.name)
         _empty(server, what)

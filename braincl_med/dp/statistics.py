@@ -10,7 +10,6 @@ their noise is smaller by √2 than the diagonal's.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from torch.nn import functional
 from braincl_med.cortex.cortex import Weights
 from braincl_med.cortex.gaussians import LEAST_VARIANCE, SECOND, SHARES, SUMS
 from braincl_med.dp.gaussian import multiplier_for, noise
-from braincl_med.messages.report import Report
 from braincl_med.settings.privacy import PrivacyConfig
 
 STATISTICS = "statistics."
@@ -91,22 +89,21 @@ def noise_of(privacy: PrivacyConfig) -> float:
 
 
 def accumulated(
-    mean: Weights, reports: Sequence[Report], former: Weights, deviation: float
+    mean: Weights, samples: int, releases: int, former: Weights, deviation: float
 ) -> tuple[Weights, Weights]:
     """The statistics of all tasks so far, and the moments that follow from them.
 
     Args:
         mean: of the hospitals' statistics a scan, weighted by scans.
-        reports: that it is the mean of.
+        samples: that these say they have, together.
+        releases: of how many hospitals it is the mean.
         former: statistics of the tasks before, of fewer classes; empty at first.
         deviation: of the noise on one count in one release.
     """
-    told = [report for report in reports if report.examples]
-    scans = sum(report.examples for report in told)
-    new = {name: tensor * scans for name, tensor in mean.items()}
+    new = {name: tensor * samples for name, tensor in mean.items()}
     sums = {name: tensor + padded(former, len(new[COUNTS]))[name] for name, tensor in new.items()} if former else new
-    releases = former.get(RELEASES, torch.zeros((), dtype=torch.float64)) + len(told)
-    return {**sums, RELEASES: releases}, moments_of(sums, deviation * math.sqrt(float(releases)))
+    added = former.get(RELEASES, torch.zeros((), dtype=torch.float64)) + releases
+    return {**sums, RELEASES: added}, moments_of(sums, deviation * math.sqrt(float(added)))
 
 
 def moments_of(told: Weights, deviation: float) -> Weights:

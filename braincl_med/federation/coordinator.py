@@ -29,11 +29,13 @@ from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.begun import encoded_at
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
+from braincl_med.federation.masked_server import MaskedHospitals
+from braincl_med.federation.masked_step import HOLDERS
 from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
 from braincl_med.foundation.files import locked
 from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import Report, size_of
+from braincl_med.messages.report import Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FEATURE_MOMENTS, FIGURES, Need, Phase
@@ -170,7 +172,7 @@ class Coordinator:
         log.info("'%s' learns from %s", name, data)
         store.begin(checkpoint.settings, checkpoint.registry, versions(), data)
         try:
-            hospitals = Hospitals(self.exchange, self.config.federation, noisy=self.config.privacy.mode != "off")
+            hospitals = self._hospitals()
             weights = load_weights(folder, checkpoint) if checkpoint.weights else {}
             while not checkpoint.finished:
                 checkpoint, weights = self._step(checkpoint, weights, hospitals, store)
@@ -182,6 +184,13 @@ class Coordinator:
             raise
         store.end(name, "finished")
         return f"'{name}' has learned all {len(checkpoint.registry.tasks)} tasks"
+
+    def _hospitals(self) -> Hospitals:
+        """How hospitals are asked."""
+        noisy = self.config.privacy.mode != "off"
+        if self.config.federation.masked:
+            return MaskedHospitals(self.exchange, self.config.federation, noisy=noisy, config=self.config)
+        return Hospitals(self.exchange, self.config.federation, noisy=noisy)
 
     def _step(
         self, checkpoint: Checkpoint, weights: Weights, hospitals: Hospitals, store: RunStore
@@ -216,8 +225,8 @@ class Coordinator:
             update={
                 "task": checkpoint.task + last,
                 "position": 0 if last else checkpoint.position + 1,
-                "hospitals": tuple(sorted({*checkpoint.hospitals, *(r.hospital for r in outcome.usable)})),
-                "threads": _threads(checkpoint.threads, outcome.usable),
+                "hospitals": tuple(sorted({*checkpoint.hospitals, *outcome.present})),
+                "threads": _threads(checkpoint.threads, outcome.present),
             }
         )
         operating = _operating_point(outcome.usable, told) if phase.answer is FIGURES else None
@@ -251,7 +260,10 @@ class Coordinator:
             _require_finite(order, solved)
             return solved
         if phase.answer is TOLD_STATISTICS:
-            sums, moments = accumulated(average(reports, {}), reports, former, noise_of(self.config.privacy))
+            releases = sum(report.figures.get(HOLDERS, 1) for report in reports if report.examples)
+            samples = sum(report.examples for report in reports)
+            mean, noise = average(reports, {}), noise_of(self.config.privacy)
+            sums, moments = accumulated(mean, samples, releases, former, noise)
             solved = {**shared, **discriminant(moments, shared, RIDGE), **moments, **sums}
             _require_finite(order, solved)
             return solved
@@ -287,11 +299,11 @@ class Coordinator:
             phase=phase.name,
             round=order.round,
             seconds=seconds,
-            bytes_down=size_of(order) * outcome.asked,
-            bytes_up=sum(size_of(r) for r in reports),
+            bytes_down=outcome.bytes_down,
+            bytes_up=outcome.bytes_up,
             loss=sum(x * n for x, n in losses) / sum(n for _, n in losses) if losses else None,
             examples=sum(r.examples for r in reports),
-            hospitals=tuple(r.hospital for r in reports),
+            hospitals=tuple(outcome.present),
             missing=dict(outcome.missing),
         )
         counted = ""
@@ -343,6 +355,8 @@ def _operating_point(reports: Sequence[Report], told: Weights) -> OperatingPoint
     known = [[Known.told(figure) for figure in report.figures.get("known", [])] for report in reports]
     point = join(known, "familiarity" if told else "max-softmax")
     if point is not None:
+        if HOLDERS in reports[0].figures:
+            point = point.model_copy(update={"hospitals": max(1, reports[0].figures[HOLDERS])})
         log.info("%s", point)
         # Nobody sees whether scans exist, so whoever reads the log must see who decides.
         scans = {r.hospital: sum(int(k.classes.sum()) for k in one) for r, one in zip(reports, known, strict=True)}
@@ -373,9 +387,9 @@ def _sent(need: Need, shared: Weights, told: Weights) -> Weights:
     return {**shared, **told} if need is Need.NETWORK_AND_MOMENTS else shared
 
 
-def _threads(former: Mapping[str, int], reports: Sequence[Report]) -> dict[str, int]:
+def _threads(former: Mapping[str, int], present: Mapping[str, int]) -> dict[str, int]:
     """With how many threads every hospital computes; a change is said, since it changes the last bits of a result."""
-    now = {r.hospital: r.threads for r in reports if r.threads}
+    now = {name: threads for name, threads in present.items() if threads}
     for name, threads in now.items():
         if former.get(name, threads) != threads:
             log.warning(

@@ -8,7 +8,7 @@ from braincl_med.federation.judgement import implausible
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import LONGEST_FAILURE, Report
+from braincl_med.messages.report import LONGEST_FAILURE, Report, size_of
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FIGURES, Phase
 from braincl_med.settings.config import FederationConfig
@@ -25,14 +25,17 @@ class Outcome:
     """What came of one exchange.
 
     Attributes:
-        usable: answers sorted by hospital.
+        usable: answers sorted by hospital; under masks the one that their sum is.
         missing: for every hospital without a usable answer the reason.
-        asked: how many hospitals the order was sent to.
+        present: the others by name, with how many threads each of them computed.
+        bytes_down, bytes_up: weights and texts to and from all hospitals; upwards of those that are present.
     """
 
     usable: tuple[Report, ...]
     missing: Mapping[str, str]
-    asked: int
+    present: Mapping[str, int]
+    bytes_down: int
+    bytes_up: int
 
 
 @dataclass
@@ -64,21 +67,52 @@ class Hospitals:
             FederationError: fewer usable answers than the quorum.
         """
         answers = list(self.exchange(order))
+        noisy = self.noisy
+        usable, missing = self.sorted_out(answers, lambda answer: _objection(answer, order, phase, method, noisy))
+        if phase.answer.published and phase.answer.summed:
+            far = implausible(usable, order.weights)
+            missing |= far
+            usable = [answer for answer in usable if answer.hospital not in far]
+        self.require_quorum(order, answers, usable, missing, known)
+        usable = sorted(usable, key=lambda r: r.hospital)
+        present = {r.hospital: r.threads for r in usable}
+        up = sum(size_of(r) for r in usable)
+        return Outcome(tuple(usable), missing, present, size_of(order) * len(answers), up)
+
+    def sorted_out(
+        self, answers: Sequence[Report], objection: Callable[[Report], str]
+    ) -> tuple[list[Report], dict[str, str]]:
+        """The sound answers, and for every other one the reason, by its hospital's name.
+
+        Args:
+            answers: of an exchange.
+            objection: why an answer is no use; empty where it is.
+        """
         sound: list[Report] = []
         missing: dict[str, str] = {}
         for answer in answers:
-            if reason := answer.failure or _objection(answer, order, phase, method, self.noisy):
+            if reason := answer.failure or objection(answer):
                 missing[self._called(answer)] = _readable(reason)
             else:
                 sound.append(answer)
         # Whose answer is no use cannot take anybody's name with it.
         impostors = self._impostors(sound)
         missing |= {self._called(answer): impostors[id(answer)] for answer in sound if id(answer) in impostors}
-        usable = [answer for answer in sound if id(answer) not in impostors]
-        if phase.answer.published and phase.answer.summed:
-            far = implausible(usable, order.weights)
-            missing |= far
-            usable = [answer for answer in usable if answer.hospital not in far]
+        return [answer for answer in sound if id(answer) not in impostors], missing
+
+    def require_quorum(
+        self,
+        order: Order,
+        answers: Sequence[Report],
+        usable: Sequence[Report],
+        missing: dict[str, str],
+        known: Sequence[str],
+    ) -> None:
+        """Add the hospitals that were not asked to the missing ones, say who is missing, and count the others.
+
+        Raises:
+            FederationError: fewer usable answers than the quorum.
+        """
         missing |= self._silent(answers, known)
         for name, reason in missing.items():
             log.warning("%s: no usable answer of %s: %s", order, name, reason)
@@ -88,7 +122,6 @@ class Hospitals:
                 f"{order}: {len(usable)} of {self.federation.hospitals} hospitals gave a usable answer, "
                 f"the quorum is {self.federation.least} ({reasons})"
             )
-        return Outcome(tuple(sorted(usable, key=lambda r: r.hospital)), missing, len(answers))
 
     def _impostors(self, answers: Sequence[Report]) -> dict[int, str]:
         """Reasons, by the answer's identity, against answers under a name that is another's or not clear whose.

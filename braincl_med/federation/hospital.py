@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from braincl_med.dp.ledger import Ledger
+from braincl_med.federation.masks import MaskedSite, Masks
 from braincl_med.federation.received import objection_to_order
+from braincl_med.federation.seen import FOLDER, read_seen, write_seen
 from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, FederationError, MissingScansError
 from braincl_med.foundation.files import narrow, storage_error
@@ -43,6 +45,7 @@ class Hospital:
         source: its scans; of its training scans BrainCL reads each once, in `encode`.
         vault: its memories.
         allowance: the ε that this hospital allows where that is less than the experiment's `privacy-epsilon`.
+        masks: what it needs where updates are summed under masks.
     """
 
     name: str
@@ -50,17 +53,17 @@ class Hospital:
     source: ScanSource
     vault: Vault
     allowance: float | None = None
+    masks: Masks | None = None
 
     def answer(self, order: Order) -> Report:
         """Carry out one step; whatever goes wrong becomes one sentence without path or traceback."""
         try:
             phase = self.permitted(order)
-            if reason := objection_to_order(order, phase, self.method, self.config.cortex):
-                raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
-            require_bounded(phase, self.config.privacy.mode)
-            seed_everything(self.seed(order))
-            self._narrow_vault()
-            return publish(self, phase, order, phase.run(self, order))
+            if self.config.federation.masked:
+                return self._masked_site().answer(order, phase, lambda: self._carried_out(order, phase))
+            if order.masking:
+                raise FederationError(f"{phase.name} came with masks, and here federation-masking is off")
+            return self._carried_out(order, phase)
         except BrainclError as error:
             log.error("%s: %s failed: %s", self.name, order.phase, error)
             return Report(self.name, failure=str(error))
@@ -69,6 +72,26 @@ class Hospital:
         except Exception as error:
             log.exception("%s: %s failed", self.name, order.phase)
             return Report(self.name, failure=f"unexpected {type(error).__name__} in {order.phase}; see the local log")
+
+    def _carried_out(self, order: Order, phase: Phase) -> Report:
+        """The report of a step, as it may be sent where nothing is masked."""
+        folder = self.vault.folder.parent / FOLDER / self.config.name
+        seen = read_seen(folder)
+        if reason := objection_to_order(order, phase, self.method, self.config.cortex) or seen.objection(order):
+            raise FederationError(f"what the server sent with {phase.name} cannot be used: {reason}")
+        require_bounded(phase, self.config.privacy.mode)
+        self._narrow_vault()
+        write_seen(folder, seen.after(order))
+        seed_everything(self.seed(order))
+        return publish(self, phase, order, phase.run(self, order))
+
+    def _masked_site(self) -> MaskedSite:
+        if self.masks is None:
+            raise FederationError(
+                "this hospital pins no identities of others, and federation-masking is on: start its node with "
+                "--node-config 'masking-identities=\"/…\"'"
+            )
+        return MaskedSite(self.name, self.config, self.method, self.masks)
 
     def _narrow_vault(self) -> None:
         """Take the folder of this hospital's vaults from everybody else, where a former version made it wider."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.exchange import Exchange
 from braincl_med.federation.hospital import Hospital, keys_of
+from braincl_med.federation.masks import Masks
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.settings.config import ExperimentConfig
@@ -26,6 +27,7 @@ def local_hospitals(config: ExperimentConfig) -> list[Hospital]:
                 config.state_folder / f"site-{number}" / config.name,
                 keys_of(config, f"site-{number}", config.vault_key, config.network_key),
             ),
+            masks=Masks.simulated(config.state_folder, f"site-{number}") if config.federation.masked else None,
         )
         for number in range(count)
     ]
@@ -35,12 +37,12 @@ def local_exchange(hospitals: Sequence[Hospital]) -> Exchange:
     """An exchange that calls one hospital after the other, over the same texts that Flower would carry."""
 
     def exchange(order: Order) -> list[Report]:
-        text = order.text()
-        reports = [hospital.answer(Order.parse(text, order.weights)) for hospital in hospitals]
-        return [
-            replace(Report.parse(report.text(), report.weights), sender=str(number))
-            for number, report in enumerate(reports)
-        ]
+        reports = []
+        for number, hospital in enumerate(hospitals):
+            if not order.letters or str(number) in order.letters:
+                answer = hospital.answer(Order.parse(order.addressed(str(number)).text(), order.weights))
+                reports.append(replace(Report.parse(answer.text(), answer.weights), sender=str(number)))
+        return reports
 
     return exchange
 

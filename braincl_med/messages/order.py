@@ -1,13 +1,19 @@
 """What the server asks of every hospital."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
 from braincl_med.streams.tasks import Registry
+
+LONGEST_MASKING = 1 << 20
+"""Characters of what is said of masks beside an order or a report (`masking.wire`)."""
+Masking = Annotated[str, Field(max_length=LONGEST_MASKING)]
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,10 @@ class Order:
         round: of the phase, from 0.
         registry: all tasks known to the server.
         weights: the shared network, and beside it what the phase needs; empty where it needs none.
+        masking: what the server says of masks, where updates are summed under them; empty otherwise.
+        letters: by sender, as the transport knows it, what is for one hospital alone; where there are any, the order
+            goes to these hospitals only.
+        letter: of these, this hospital's own.
     """
 
     experiment: str
@@ -29,6 +39,13 @@ class Order:
     round: int
     registry: Registry
     weights: Weights = field(default_factory=dict)
+    masking: str = ""
+    letters: Mapping[str, str] = field(default_factory=dict)
+    letter: str = ""
+
+    def addressed(self, sender: str) -> "Order":
+        """The order as it goes to one hospital: with its own letter, and nobody else's."""
+        return replace(self, letters={}, letter=self.letters.get(sender, ""))
 
     def text(self) -> str:
         """All but the weights, as JSON."""
@@ -39,6 +56,8 @@ class Order:
                 "phase": self.phase,
                 "round": self.round,
                 "registry": self.registry.model_dump(mode="json"),
+                # Said only where it is said at all, so that other orders have the bytes that they had.
+                **{key: text for key, text in (("masking", self.masking), ("letter", self.letter)) if text},
             }
         )
 
@@ -53,7 +72,16 @@ class Order:
             told = _Text.model_validate_json(text)
         except ValidationError as error:
             raise FederationError(f"the order cannot be read ({error.errors()[0]['type']})") from None
-        return Order(told.experiment, told.task, told.phase, told.round, told.registry, weights)
+        return Order(
+            told.experiment,
+            told.task,
+            told.phase,
+            told.round,
+            told.registry,
+            weights,
+            told.masking,
+            letter=told.letter,
+        )
 
     def __str__(self) -> str:
         return f"{self.phase} round {self.round + 1} of task '{self.registry.tasks[self.task].name}'"
@@ -67,3 +95,5 @@ class _Text(BaseModel):
     phase: str
     round: int = Field(ge=0)
     registry: Registry
+    masking: Masking = ""
+    letter: Masking = ""

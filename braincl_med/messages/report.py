@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
-from braincl_med.messages.order import Order
+from braincl_med.messages.order import Masking, Order
 
 LONGEST_TEXT = 1 << 21
 """Characters of a report: an evaluation of 200 classes needs a tenth."""
@@ -48,6 +48,7 @@ class Report:
         weights: the tensors that the phase answers with; empty where it has none.
         failure: one sentence when the phase could not be done, else empty.
         threads: of the computation, on which the last bits of weights and cues depend; 0 where it is not said.
+        masking: what it says of masks, where updates are summed under them; empty otherwise.
         sender: who sent it as the transport knows it, which no hospital can choose; not part of the text.
     """
 
@@ -58,6 +59,7 @@ class Report:
     weights: Weights = field(default_factory=dict)
     failure: str = ""
     threads: int = 0
+    masking: str = ""
     sender: str = ""
 
     def text(self) -> str:
@@ -70,6 +72,7 @@ class Report:
                 "figures": self.figures,
                 "failure": self.failure[:LONGEST_FAILURE],
                 "threads": self.threads,
+                **({"masking": self.masking} if self.masking else {}),
             }
         )
 
@@ -98,6 +101,7 @@ class Report:
             weights=weights,
             failure="".join(c if c.isprintable() else " " for c in told.failure),
             threads=told.threads,
+            masking=told.masking,
         )
 
 
@@ -110,6 +114,7 @@ class _Text(BaseModel):
     figures: dict[str, Any]
     failure: str = Field(max_length=LONGEST_FAILURE)
     threads: int = Field(default=0, ge=0, le=1 << 16)
+    masking: Masking = ""
 
 
 def told_loss(loss: float | None) -> float | None:

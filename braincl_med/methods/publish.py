@@ -5,9 +5,10 @@ from dataclasses import replace
 import torch
 
 from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report, told_loss
-from braincl_med.methods.phase import NOTHING, Phase, Site
+from braincl_med.methods.phase import FIGURES, NOTHING, Phase, Site
 from braincl_med.settings.privacy import Mode
 
 
@@ -25,12 +26,14 @@ def require_bounded(phase: Phase, mode: Mode) -> None:
 
 
 def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
-    """The report as it may be sent: with the tensors that the phase answers with, finite and of the shapes that came.
+    """The report as it may be sent: with the tensors that the phase answers with, finite and of the shapes that came,
+    and figures of an allow-list.
 
     Under differential privacy it holds nothing beside them but the ε that is spent: no loss, no number of scans.
 
     Raises:
-        FederationError: it holds other tensors, or numbers that are not finite, as after a training that diverged.
+        FederationError: it holds other tensors or figures, or numbers that are not finite, as after a training that
+            diverged.
     """
     learned = phase.answer.published and report.examples
     reason = phase.answer.objection(report.weights, site.method.trainable(order.weights)) if learned else None
@@ -39,8 +42,12 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
             f"what {phase.name} learned cannot be sent: {reason or 'it answers with no tensors'}; "
             "if training diverged, lower its learning rate"
         )
-    if site.config.privacy.mode != "off":
+    noisy = site.config.privacy.mode != "off"
+    if noisy:
         examples = report.examples if phase.bounded else 1
         figures = {**report.figures, "epsilon": site.ledger.epsilon()} if phase.bounded else report.figures
         report = replace(report, examples=examples, loss=None, figures=figures)
+    classes = order.registry.seen(order.task)
+    if reason := objection_to_figures(report.figures, phase.answer is FIGURES, classes, noisy=noisy):
+        raise FederationError(f"what {phase.name} counted cannot be sent: {reason}")
     return replace(report, loss=told_loss(report.loss), threads=torch.get_num_threads())

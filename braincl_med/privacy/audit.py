@@ -17,14 +17,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, SealedError, VaultError
 from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.version import program_version
-from braincl_med.privacy.accounting import account, suspects, wide
+from braincl_med.privacy.accounting import Accounted, account, suspects, wide
 from braincl_med.privacy.attacked import Attacks
 from braincl_med.privacy.committed import contradictions, hidden, read_manifest, strange_texts
 from braincl_med.privacy.fidelity import Likeness, likeness
 from braincl_med.privacy.given import GivenScans
+from braincl_med.privacy.remembered import remembered
 from braincl_med.privacy.search import Probes, shown
 from braincl_med.privacy.shared import known_of
 from braincl_med.privacy.undisturbed import undisturbed
@@ -178,8 +180,11 @@ class _VaultAudit:
             self.experiments = [self.folder]
         else:
             inside = sorted(self.folder.iterdir())
-            self.experiments = [p for p in inside if p.is_dir() and not p.is_symlink()]
-            self._account([p for p in inside if p not in self.experiments])
+            folders = [p for p in inside if p.is_dir() and not p.is_symlink()]
+            self._account([p for p in inside if p not in folders])
+            self.experiments = [p for p in folders if p.name != FOLDER]
+            for folder in set(folders) - set(self.experiments):
+                self._tally(remembered(folder, self._place))
         if not self.experiments:
             self.problems[MANIFEST_CHECK].append("the folder holds no experiment's memories")
         belongs_to = self.given.experiment if self.given is not None else ""
@@ -347,7 +352,9 @@ class _VaultAudit:
         self.problems[check] += [f"{self._place(path)} {problem}" for problem in problems]
 
     def _account(self, inside: Sequence[Path], committed: set[str] | None = None) -> None:
-        found = account(inside, committed, self._place)
+        self._tally(account(inside, committed, self._place))
+
+    def _tally(self, found: Accounted) -> None:
         self.accounted += found.own
         self.problems[FOLDER_CHECK] += found.problems
         self.unknown += found.unknown

@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS audit (
   number INTEGER PRIMARY KEY AUTOINCREMENT, made TEXT NOT NULL, passed INTEGER NOT NULL, report TEXT NOT NULL);
 """
 
+TOGETHER = "all hospitals"
+"""Under which name an evaluation is recorded of which only the sum over hospitals was told."""
 Status = Literal["running", "finished", "failed", "stopped"]
 """How an experiment stands. `stopped` is never stored: it is what `running` means once nobody writes any more."""
 STOPPED = "its run was interrupted or killed: `braincl run` with --resume continues it"

@@ -87,6 +87,12 @@ class StreamConfig(Section):
         return self
 
 
+FEWEST_MASKED = 3
+"""Hospitals of a masked sum: of two, each could subtract its own."""
+MOST_MASKED = 100
+"""Shares grow with the square of their number, to half a megabyte a hospital."""
+
+
 class FederationConfig(Section):
     """How many hospitals take part, what happens when some are missing, and how their updates are joined.
 
@@ -95,6 +101,9 @@ class FederationConfig(Section):
     With `familiarity: shared` hospitals tell, after the last round of sleep, the moments of the features of what they
     recall (`cortex.gaussians`), as they do for a solved classifier: unknown scans are then told apart by what all of
     them remember, also by the network where it is used alone. With `own` nobody tells them.
+    With `masking: on` the server sees sums over hospitals and never one hospital's numbers (docs/masking.md), of at
+    least `masking-threshold` of them (two thirds where it is not said), which then also is the quorum; what is
+    counted of fewer than `smallest-group` scans is not recorded.
     """
 
     hospitals: int = Field(default=3, ge=1)
@@ -104,14 +113,53 @@ class FederationConfig(Section):
     server_momentum: float = Field(default=0, ge=0, lt=1)
     classifier_rows: Literal["by-examples", "by-class"] = "by-examples"
     familiarity: Literal["own", "shared"] = "own"
+    masking: Literal["off", "on"] = "off"
+    masking_threshold: int | None = Field(default=None, ge=2)
+    smallest_group: int = Field(default=5, ge=1)
 
     @property
     def least(self) -> int:
-        """The number of hospitals below which a round fails: all of them unless `quorum` says fewer."""
-        return self.hospitals if self.quorum is None else self.quorum
+        """The number of hospitals below which a round fails: all of them unless `quorum` says fewer.
+
+        Under masks the threshold unless `quorum` says more.
+        """
+        if self.quorum is not None:
+            return self.quorum
+        return self.masked_least if self.masked else self.hospitals
+
+    @property
+    def masked(self) -> bool:
+        """Whether the server sees sums alone."""
+        return self.masking == "on"
+
+    @property
+    def masked_least(self) -> int:
+        """How many hospitals are in every sum that anybody sees, at least; 1 without masks.
+
+        Any two sets of as many hospitals have some in common, which tell the shares of a sum once: so no server gets
+        both kinds of shares of one hospital, unless more than 2t − n collude with it (Bonawitz et al. 2017).
+        """
+        if not self.masked:
+            return 1
+        return -(-2 * self.hospitals // 3) if self.masking_threshold is None else self.masking_threshold
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.masked and not FEWEST_MASKED <= self.hospitals <= MOST_MASKED:
+            raise ValueError(
+                f"federation-masking needs {FEWEST_MASKED} to {MOST_MASKED} hospitals, federation-hospitals is "
+                f"{self.hospitals}"
+            )
+        if self.masked and not self.hospitals < 2 * self.masked_least <= 2 * self.hospitals:
+            raise ValueError(
+                f"federation-masking-threshold {self.masking_threshold} must be more than half of the "
+                f"{self.hospitals} hospitals, and not above them"
+            )
+        if self.masked and self.least < self.masked_least:
+            raise ValueError(
+                f"federation-quorum {self.quorum} is below the {self.masked_least} hospitals that unmask a sum "
+                "(federation-masking-threshold)"
+            )
         if self.least > self.hospitals:
             raise ValueError(f"federation-quorum {self.quorum} is above federation-hospitals {self.hospitals}")
         return self
@@ -314,7 +362,8 @@ FREE: tuple[str, ...] = (
 """Keys that may change at any time, also within a task."""
 BETWEEN_TASKS: tuple[str, ...] = (
     "wake", "sleep", "selection", "federation-hospitals", "federation-server-momentum", "federation-classifier-rows",
-    "federation-familiarity", "stream-train-per-class", "stream-fit",
+    "federation-familiarity", "federation-masking", "federation-masking-threshold", "federation-smallest-group",
+    "stream-train-per-class", "stream-fit",
 )  # fmt: skip
 """Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, by whom and
 from how many scans. All others are fixed once an experiment has begun."""

@@ -12,6 +12,7 @@ from apps.dashboard.launch import command
 from braincl_med.evaluation.rejection import EDGES
 from braincl_med.foundation.files import locked
 from braincl_med.foundation.places import server_folder
+from braincl_med.records.schema import TOGETHER
 from braincl_med.records.store import STORE_NAME, RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, size
@@ -233,6 +234,17 @@ def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
     for radio in app.radio:
         radio.set_value(radio.options[1])
     assert not app.run().exception
+
+
+def test_fairness_of_a_masked_sum_compares_no_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "summed")
+    store.record_evaluation("summed", 0, TOGETHER, np.eye(REGISTRY.seen(0), dtype=int), {}, {"cues": 5})
+    app = open_page("fairness", "summed")
+    assert not app.exception
+    assert "nobody knows what was right at which" in words(app)
+    assert "Between hospitals" not in metrics(app)
+    assert app.main.selectbox[0].options == [TOGETHER]
 
 
 def test_the_threshold_decides_what_is_answered(open_page: OpenPage, tmp_path: Path) -> None:

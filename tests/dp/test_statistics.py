@@ -75,7 +75,7 @@ def test_without_noise_the_moments_are_those_of_all_samples_over_tasks_and_hospi
             parts.append(told)
         total = sum(r.examples for r in reports)
         mean = {name: sum(part[name] for part in parts) / total for name in parts[0]}
-        sums, found = accumulated(mean, reports, sums, 0.0)
+        sums, found = accumulated(mean, total, len(reports), sums, 0.0)
     expected = moments(features, labels, 4)
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-9)

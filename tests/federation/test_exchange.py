@@ -9,7 +9,7 @@ from braincl_med.evaluation.rejection import EDGES
 from braincl_med.federation.exchange import Hospitals
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import Report
+from braincl_med.messages.report import Report, size_of
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.finetune import FINETUNE
 from braincl_med.methods.training import CALIBRATE, DISCRIMINATE, TRAIN
@@ -195,7 +195,7 @@ def test_two_that_begin_under_one_name_are_both_refused():
 
 def test_who_was_not_connected_was_not_asked():
     outcome = asked(federation([answer(0)], hospitals=3), known=("site-0", "site-1"))
-    assert outcome.asked == 1
+    assert outcome.bytes_down == size_of(Order("tiny", 0, TRAIN.name, 0, REGISTRY, NETWORK))
     assert outcome.missing == {"site-1": "not connected", "unnamed-1": "not connected"}
 
 

@@ -33,6 +33,8 @@ def test_nothing_but_the_locks_is_left_of_an_experiment(config, tmp_path):
     forget_experiment(config)
     assert load_checkpoint(folder_of(tmp_path, "tiny")) is None
     assert {p.name for p in (*folder_of(tmp_path, "tiny").iterdir(), *tmp_path.glob("site-*/tiny/*"))} == {LOCK_NAME}
+    remembered = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("site-*/.federation/*/*")}
+    assert remembered == {f"site-{number}/.federation/other/seen.json" for number in range(2)}
     assert RunStore(tmp_path).experiments() == ["other"]
     assert load_checkpoint(folder_of(tmp_path, "other")).finished
     run_locally(config)

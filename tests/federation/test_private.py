@@ -126,6 +126,29 @@ def test_the_same_experiment_run_afresh_is_answered_by_the_same_numbers_and_spen
         assert all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
 
 
+def test_noisy_sums_add_up_under_masks_to_what_they_are_without(tmp_path, start):
+    found = []
+    for masking in ("on", "off"):
+        config = tiny(
+            tmp_path, cortex_weights=start, stream_task_count=1, federation_hospitals=3, federation_masking=masking,
+            **STATISTICAL,
+        )  # fmt: skip
+        run_locally(config)
+        folder = folder_of(tmp_path, "tiny")
+        _, sums = apart(load_weights(folder, load_checkpoint(folder)), STATISTICS)
+        store = RunStore(tmp_path)
+        found.append((sums, store.confusions("tiny"), store.epsilon("tiny")))
+        for path in [*folder.iterdir(), tmp_path / "runs.sqlite"]:
+            path.unlink(missing_ok=True)
+    # The second release is answered by the numbers of the first, so only masks tell the two apart.
+    (masked, counts, spent), (plain, _, _) = found
+    assert float(masked[RELEASES]) == 3
+    for name, tensor in plain.items():
+        torch.testing.assert_close(masked[name], tensor, rtol=1e-9, atol=1e-6)
+    assert counts[0] == (TOGETHER,)
+    assert spent > 0
+
+
 def test_a_hospital_whose_ledger_is_full_is_left_out_and_the_federation_goes_on(statistical, tmp_path):
     config = statistical.model_copy(
         update={"federation": statistical.federation.model_copy(update={"hospitals": 3, "quorum": 1})}

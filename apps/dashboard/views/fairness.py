@@ -6,9 +6,8 @@ import streamlit as st
 
 from apps.dashboard import charts, data, frame
 from braincl_med.evaluation.intervals import wilson
+from braincl_med.records.schema import TOGETHER
 from braincl_med.records.table import percent
-
-EVERYWHERE = "all hospitals"
 
 
 def with_interval(name: str, correct: int, scans: int) -> dict[str, object]:
@@ -55,20 +54,20 @@ figures = [
         "The largest difference between two diagnoses that were learned together (the paper's disparate impact).",
     ),
     ("Between groups", fair.between_tasks, "Best minus worst group of diseases, each the mean of its diagnoses."),
-    (
-        "Between hospitals",
-        fair.hospital_spread,
-        "Best minus worst hospital, each on its own test scans. Where all are served alike, chance alone gives up to "
-        f"{percent(fair.hospital_chance)} in 95 of 100 cases.",
-    ),
 ]
+latest = record.counts[-1]
+hospitals = record.summary.hospitals
+summed = hospitals == (TOGETHER,)
+if not summed:
+    chance = f"chance alone gives up to {percent(fair.hospital_chance)} in 95 of 100 cases."
+    about = f"Best minus worst hospital, each on its own test scans. Where all are served alike, {chance}"
+    figures.append(("Between hospitals", fair.hospital_spread, about))
 st.caption("Largest differences in accuracy; 0 % is equal treatment, and few test scans never give exactly that.")
 frame.cards((label, percent(value), about) for label, value, about in figures)
 
-latest = record.counts[-1]
-hospitals = record.summary.hospitals
-
 st.subheader("By hospital")
+if summed:
+    st.caption("Hospitals told their sum under masks, so nobody knows what was right at which.")
 rows = pd.DataFrame(
     [
         with_interval(name, int(np.trace(counts)), int(counts.sum()))
@@ -76,7 +75,8 @@ rows = pd.DataFrame(
         if counts.sum()
     ]
 )
-st.altair_chart(charts.intervals(rows, "name", "Accuracy on the hospital's own test scans"), width="stretch")
+if not summed:
+    st.altair_chart(charts.intervals(rows, "name", "Accuracy on the hospital's own test scans"), width="stretch")
 if len(rows) > 1:
     above = fair.hospital_spread > fair.hospital_chance
     st.caption(
@@ -89,8 +89,10 @@ if silent:
     st.caption(f"No test scans after the latest group from: {frame.plain(', '.join(silent))}.")
 
 st.subheader("By diagnosis")
-where = st.selectbox("Test scans of", [EVERYWHERE, *hospitals], key=f"where-{record.summary.name}")
-counts = latest.sum(0) if where == EVERYWHERE else latest[hospitals.index(where)]
+where = st.selectbox(
+    "Test scans of", [TOGETHER, *(name for name in hospitals if name != TOGETHER)], key=f"where-{record.summary.name}"
+)
+counts = latest.sum(0) if where == TOGETHER else latest[hospitals.index(where)]
 rows = rows_by_class(record, counts)
 if len(rows):
     order = st.radio("Order", ["as learned", "weakest first"], horizontal=True)
