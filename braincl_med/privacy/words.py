@@ -80,12 +80,17 @@ def _stolen(thief: list[Found]) -> Iterator[str]:
     )
     ways = [[row for row in others if (PAIRS in row["how"]) == known] for known in (False, True)]
     best = [max(rows, key=lambda row: float(row["interval"][0])) for rows in ways if rows]
-    matched = [f"{_of_scans(row)} with {row['how']}" for row in best if row["interval"][0] > KEPT_APART]
+    matched = [f"{_of_scans(row)} with {_plainly(row)}" for row in best if row["interval"][0] > KEPT_APART]
     if matched:
         yield f"Keeping cues and networks apart does not protect them: a thief of cues matched {_listed(matched)}."
     elif best:
         highest = max(best, key=lambda row: float(row["interval"][0]))
-        yield f"Cues without their network told little: at best {_of_scans(highest)} with {highest['how']}."
+        yield f"Cues without their network told little: at best {_of_scans(highest)} with {_plainly(highest)}."
+
+
+def _plainly(row: Found) -> str:
+    """With what cues were decoded, without how it was fitted to them."""
+    return str(row["how"]).removesuffix(", signs guessed")
 
 
 def _told(membership: list[Found]) -> Iterator[str]:
