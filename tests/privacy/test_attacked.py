@@ -106,7 +106,7 @@ def test_every_attack_is_tried_and_the_worst_are_named(found):
 
 def test_what_cannot_be_measured_is_said_with_its_reason(trial):
     ours, _, scans, _ = trial
-    found = Attacks({"blobs": ours}, scans, known=Known(None, MEMORY), minutes=0.01).report("trial")
+    found = Attacks({"blobs": ours}, scans, 0.01, known=Known(None, MEMORY)).report("trial")
     assert [row["how"] for row in found["thief"]] == [OWN, *(f"{n} known pairs of cue and scan" for n in (10, 50))]
     assert found["membership"] == found["update"] == found["inversion"] == []
     reasons = " | ".join(found["not-measured"])
