@@ -107,7 +107,7 @@ def _told(membership: list[Found]) -> Iterator[str]:
         figures = ", ".join(f"AUC {row['auc']:.2f}" for row in some)
         yield f"From {_listed([r['of'] for r in some])} this can be told better than by guessing ({figures})."
     if none:
-        yield f"From {_listed([r['of'] for r in none])} this attack told little more than a guess; a stronger one may."
+        yield f"From {_listed([r['of'] for r in none])} this attack told little more than a guess; a better may."
 
 
 def _advice(vaults: list[Found]) -> Iterator[str]:
