@@ -30,7 +30,7 @@ def audit(
     minutes: Annotated[
         float,
         typer.Option("--minutes", min=0, help="For attacks on what the scans became (with --scans); 0 for none."),
-    ] = 5.0,
+    ] = 7.0,
 ) -> None:
     """Check that vaults hold sound memories and nothing else.
 

@@ -40,7 +40,7 @@ from braincl_med.vault.cuefile import CueFile
 OWN = "their own completion network"
 KNOWN_PAIRS = (10, 50)
 WORST = 5
-MEMORIES, NETWORK = 0.5, 0.75
+MEMORIES, NETWORK = 0.65, 0.85
 """Parts of the time by which attacks on memories end, and such on membership in the shared network."""
 Found = dict[str, Any]
 
@@ -52,19 +52,19 @@ class Attacks:
     Attributes:
         memories: the hospital's cue files by task name, sound ones.
         scans: the hospital's raw training scans.
+        minutes: for all attacks together; what is begun is finished.
         strangers: scans of the same classes that were never learned, if there are any.
         others: another hospital's cue files by task name.
         known: of the experiment.
-        minutes: for all attacks together; what is begun is finished.
         seed: of samples, shadows and starts.
     """
 
     memories: Mapping[str, CueFile]
     scans: Scans
+    minutes: float
     strangers: Scans | None = None
     others: Mapping[str, CueFile] = field(default_factory=dict)
     known: Known = field(default_factory=Known)
-    minutes: float = 5.0
     seed: int = 0
 
     def report(self, experiment: str) -> Found:

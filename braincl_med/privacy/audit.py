@@ -117,7 +117,7 @@ def _attacks(
         theirs = next((other.decoded[experiment] for other in others if experiment in other.decoded), {})
         known = known_of(state, experiment)
         share = minutes / len(audited.compared)
-        attacks = Attacks(audited.decoded[experiment], given.scans, given.strangers, theirs, known, share)
+        attacks = Attacks(audited.decoded[experiment], given.scans, share, given.strangers, theirs, known)
         yield attacks.report(experiment)
 
 

@@ -80,12 +80,17 @@ def _stolen(thief: list[Found]) -> Iterator[str]:
     )
     ways = [[row for row in others if (PAIRS in row["how"]) == known] for known in (False, True)]
     best = [max(rows, key=lambda row: float(row["interval"][0])) for rows in ways if rows]
-    matched = [f"{_of_scans(row)} with {row['how']}" for row in best if row["interval"][0] > KEPT_APART]
+    matched = [f"{_of_scans(row)} with {_plainly(row)}" for row in best if row["interval"][0] > KEPT_APART]
     if matched:
         yield f"Keeping cues and networks apart does not protect them: a thief of cues matched {_listed(matched)}."
     elif best:
         highest = max(best, key=lambda row: float(row["interval"][0]))
-        yield f"Cues without their network told little: at best {_of_scans(highest)} with {highest['how']}."
+        yield f"Cues without their network told little: at best {_of_scans(highest)} with {_plainly(highest)}."
+
+
+def _plainly(row: Found) -> str:
+    """With what cues were decoded, without how it was fitted to them."""
+    return str(row["how"]).removesuffix(", signs guessed")
 
 
 def _told(membership: list[Found]) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _told(membership: list[Found]) -> Iterator[str]:
         figures = ", ".join(f"AUC {row['auc']:.2f}" for row in some)
         yield f"From {_listed([r['of'] for r in some])} this can be told better than by guessing ({figures})."
     if none:
-        yield f"From {_listed([r['of'] for r in none])} this attack told little more than a guess."
+        yield f"From {_listed([r['of'] for r in none])} this attack told little more than a guess; a better may."
 
 
 def _advice(vaults: list[Found]) -> Iterator[str]:

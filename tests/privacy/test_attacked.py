@@ -1,6 +1,7 @@
 """Attacks as an audit runs them: over real cue files, within their time, and in words."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
+from braincl_med.foundation.files import sha256_of
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.module import fit, recall_error
 from braincl_med.privacy import attacked, shared
@@ -31,7 +33,7 @@ from tests.small_backbone import SmallBackbone  # noqa: F401  (registers "small"
 from tests.vault.test_cuefile import KEY
 
 MEMORY = LinearMemory(step=0.1, guidance=0)
-SCANS = 80
+SCANS = 64
 
 
 def memory_of(scans, seed):
@@ -106,7 +108,7 @@ def test_every_attack_is_tried_and_the_worst_are_named(found):
 
 def test_what_cannot_be_measured_is_said_with_its_reason(trial):
     ours, _, scans, _ = trial
-    found = Attacks({"blobs": ours}, scans, known=Known(None, MEMORY), minutes=0.01).report("trial")
+    found = Attacks({"blobs": ours}, scans, 0.01, known=Known(None, MEMORY)).report("trial")
     assert [row["how"] for row in found["thief"]] == [OWN, *(f"{n} known pairs of cue and scan" for n in (10, 50))]
     assert found["membership"] == found["update"] == found["inversion"] == []
     reasons = " | ".join(found["not-measured"])
@@ -173,3 +175,31 @@ def test_a_network_that_cannot_be_used_is_no_network(tmp_path):
     )
     save_checkpoint(folder, checkpoint, {"other": torch.zeros(2)})
     assert known_of(tmp_path, "trial").network is None
+
+
+@pytest.mark.parametrize("attacked_too", [True, False])
+def test_files_that_name_single_scans_are_their_owners_alone(audited, tmp_path, monkeypatch, attacked_too):
+    from typer.testing import CliRunner
+
+    from apps.cli.main import app
+    from braincl_med.privacy import audit as audits
+
+    asked = []
+
+    def audit_instead(vaults, given, keys, minutes, state):
+        asked.append((minutes, state))
+        return audited if attacked_too else without_worst(audited)
+
+    monkeypatch.setattr(audits, "audit", audit_instead)
+    (tmp_path / "site-0").mkdir()
+    out, store = tmp_path / "report", RunStore(tmp_path, create=True)
+    former = os.umask(0o022)
+    done = CliRunner().invoke(app, ["audit", str(tmp_path / "site-0"), "--out", str(out), "--minutes", "3"])
+    os.umask(former)
+    assert done.exit_code == 0
+    assert asked == [(3, None)]
+    expected = 0o600 if attacked_too else 0o644
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {expected}
+    assert ('"ordinal"' in (out / "audit.json").read_text()) == attacked_too
+    assert store.last_audit().report == without_worst(audited)
+    assert sha256_of((out / "audit.json").read_bytes()) in (out / "audit.html").read_text()
