@@ -105,8 +105,9 @@ def vault_erase(
             typer.echo(request)
         typer.confirm("Erase for good? What networks learned from these scans stays.", abort=True)
     for request in requests:
-        request.carry_out()
-        typer.echo(f"erased {request}")
+        lost = request.carry_out().refit_lost_db
+        cost = "" if lost is None else f"; memory fitted anew to what remains, about {lost:.1f} dB lost"
+        typer.echo(f"erased {request}{cost}")
 
 
 @app.command("seal")

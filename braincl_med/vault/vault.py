@@ -42,6 +42,7 @@ from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
 from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_remains, make_experiment
 from braincl_med.vault.keys import NO_KEYS, Keys
 from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.refit import refitted, too_few
 from braincl_med.vault.sealing import hospital_of, opened, stored
 from braincl_med.vault.subset import ordinals_of, positions_without, subset
 
@@ -217,6 +218,7 @@ class Vault:
     def erase(self, task: int, dataset_label: str, ordinals: Collection[int] | None = None) -> Erasure:
         """Erase records of one class of a task for good, and log it; the task leaves when nothing of it remains.
 
+        Where so few remain that they would give away what was erased, the task's memory is fitted anew to them.
         The manifest commits the erasure and the log's new line at once; the log itself is written afterwards, by the
         next writer if need be.
 
@@ -231,7 +233,10 @@ class Vault:
         with self._writing() as (manifest, hospital):
             file = self.load(task)
             remaining = positions_without(file, dataset_label, ordinals)
-            rest = subset(file, remaining)
+            rest, lost_db = subset(file, remaining), None
+            if rest is not None and too_few(rest):
+                refit = refitted(rest)
+                rest, lost_db = refit.file, refit.lost_db
             entry = None if rest is None else self._write(rest, hospital)
             before = next(e for e in manifest.entries if e.task == task)
             erasure = Erasure(
@@ -243,6 +248,7 @@ class Vault:
                 ordinals=tuple(sorted(set(ordinals or ()))),
                 before=before.sha256,
                 after="" if entry is None else entry.sha256,
+                refit_lost_db=lost_db,
                 previous=digest_of(manifest.erased),
             )
             changed = manifest.without(task) if entry is None else manifest.with_entry(entry)
