@@ -9,7 +9,7 @@ import typer
 from apps.cli.options import NetworkDirOption, NetworkKeyOption, VaultKeyOption, keys_for
 from braincl_med.foundation.errors import ConfigError, SealedError
 
-app = typer.Typer(help="What a hospital keeps: list it, verify it, erase from it, seal it.", no_args_is_help=True)
+app = typer.Typer(help="What a hospital keeps: list it, verify it, erase from it, tidy it, seal it.", no_args_is_help=True)
 
 VaultsArgument = Annotated[
     list[Path], typer.Argument(help="Hospitals' vault folders, or folders of one experiment.", metavar="DIR...")
@@ -108,6 +108,24 @@ def vault_erase(
         lost = request.carry_out().refit_lost_db
         cost = "" if lost is None else f"; memory fitted anew to what remains, about {lost:.1f} dB lost"
         typer.echo(f"erased {request}{cost}")
+
+
+@app.command("tidy")
+def vault_tidy(
+    vaults: VaultsArgument,
+    vault_key: VaultKeyOption = "",
+    network_key: NetworkKeyOption = "",
+    network_dir: NetworkDirOption = None,
+) -> None:
+    """Take out of the networks what no record uses, as former versions left it there; recalls stay as they are."""
+    from braincl_med.vault.folders import experiments
+    from braincl_med.vault.vault import Vault
+
+    keys = keys_for(vault_key, network_key, network_dir, plain_too=False)
+    for folder in [folder for vault in vaults for folder in experiments(vault)]:
+        count = Vault(folder, keys).tidy()
+        written = f"{count:,} {'file' if count == 1 else 'files'} written again" if count else "nothing to tidy"
+        typer.echo(f"{folder.parent.name}/{folder.name}: {written}")
 
 
 @app.command("seal")

@@ -31,6 +31,7 @@ from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.memory import spelled_as_one_section
 from braincl_med.streams.tasks import Registry, Scans
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
+from braincl_med.vault.pruning import pruned
 from braincl_med.vault.verify import check
 
 log = logging.getLogger("braincl")
@@ -94,7 +95,7 @@ def _encode_task(site: Site, order: Order) -> int:
         shape=module.completion.shape.as_json(),
         shards=shards,
     )
-    site.vault.remember(CueFile.pack(header, by_class, FrequencyTables.of(cues), module.stored))
+    site.vault.remember(pruned(CueFile.pack(header, by_class, FrequencyTables.of(cues), module.stored)))
     return len(scans)
 
 

@@ -21,6 +21,7 @@ from braincl_med.memory.module import complete, fit, recall_error
 from braincl_med.memory.networks import MemoryShape, PatternCompletion
 from braincl_med.settings.memory import LinearMemory
 from braincl_med.vault.cuefile import CODER, CueFile, Shard
+from braincl_med.vault.pruning import pruned
 from braincl_med.vault.subset import ordinals_of
 
 FEWEST_LEFT = 100
@@ -84,7 +85,8 @@ def refitted(file: CueFile, seed: int = 0) -> Refit:
         }
     )
     tables = FrequencyTables.of(np.concatenate(list(cues.values())))
-    return Refit(CueFile.pack(header, cues, tables, module.stored), _lost(file.header.shards, changes, recalls))
+    fitted = pruned(CueFile.pack(header, cues, tables, module.stored))
+    return Refit(fitted, _lost(file.header.shards, changes, recalls))
 
 
 @torch.no_grad()

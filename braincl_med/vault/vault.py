@@ -42,6 +42,7 @@ from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
 from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_remains, make_experiment
 from braincl_med.vault.keys import NO_KEYS, Keys
 from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.pruning import pruned
 from braincl_med.vault.refit import refitted, too_few
 from braincl_med.vault.sealing import hospital_of, opened, stored
 from braincl_med.vault.subset import ordinals_of, positions_without, subset
@@ -272,6 +273,25 @@ class Vault:
             entries = tuple(new._write(self.load_entry(entry), keys.hospital) for entry in manifest.entries)
             new._commit(manifest.model_copy(update={"entries": entries}))
             return len(entries)
+
+    def tidy(self) -> int:
+        """Write every file again that holds components which none of its records uses, as former versions did.
+
+        Returns:
+            How many files were.
+
+        Raises:
+            VaultError: as `remember`; or a file cannot be opened or decoded.
+        """
+        with self._writing() as (manifest, hospital):
+            files = {entry.task: self.load_entry(entry) for entry in manifest.entries}
+            lean = {task: pruned(file) for task, file in files.items()}
+            changed = [task for task, file in files.items() if lean[task] is not file]
+            for task in changed:
+                manifest = manifest.with_entry(self._write(lean[task], hospital))
+            if changed:
+                self._commit(manifest)
+            return len(changed)
 
     def finish(self) -> None:
         """Finish what an interrupted write has left undone; needs no keys.
