@@ -23,7 +23,7 @@ ALLOWED = {
     "records": {"streams", "evaluation"},
     "federation": {"cortex", "evaluation", "messages", "methods", "phases", "records", "streams", "vault"},
     "inference": {"cortex", "evaluation", "federation", "methods", "records", "scans", "streams"},
-    "privacy": {"vault", "memory", "scans", "streams", "records", "federation", "evaluation"},
+    "privacy": {"vault", "memory", "methods", "scans", "streams", "records", "federation", "evaluation"},
     "bench": {"federation", "records"},
 }
 # What every room may import; the foundation itself imports nothing of the project.

@@ -9,7 +9,9 @@ import typer
 from apps.cli.options import NetworkDirOption, NetworkKeyOption, VaultKeyOption, keys_for
 from braincl_med.foundation.errors import ConfigError, SealedError
 
-app = typer.Typer(help="What a hospital keeps: list it, verify it, erase from it, tidy it, seal it.", no_args_is_help=True)
+app = typer.Typer(
+    help="What a hospital keeps: list it, verify it, erase from it, tidy it, seal it.", no_args_is_help=True
+)
 
 VaultsArgument = Annotated[
     list[Path], typer.Argument(help="Hospitals' vault folders, or folders of one experiment.", metavar="DIR...")

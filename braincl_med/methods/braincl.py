@@ -101,10 +101,15 @@ def _encode_task(site: Site, order: Order) -> int:
 
 def memory_key(site: Site, registry: Registry, task: int) -> str:
     """SHA-256 of all that decides the cues of a task at this hospital."""
-    config, stream = site.config, site.config.stream
+    return key_at(site.config, site.name, site.share, registry, task)
+
+
+def key_at(config: ExperimentConfig, hospital: str, share: int, registry: Registry, task: int) -> str:
+    """The `memory_key` of a hospital by its name and the number of its share."""
+    stream = config.stream
     decided_by: dict[str, Any] = {
         "seed": config.seed,
-        "hospital": site.name,
+        "hospital": hospital,
         "hospitals": config.federation.hospitals,
         "classes": [c.key for c in registry.tasks[task].classes],
         "numbers": list(registry.numbers(task)),
@@ -112,8 +117,8 @@ def memory_key(site: Site, registry: Registry, task: int) -> str:
         "scans": [stream.train_per_class, stream.imbalance, stream.size, stream.share, stream.alpha],
     }
     # Said only where it is not the rule, so that memories of simulated hospitals keep their key.
-    if site.name != f"site-{site.share}":
-        decided_by["partition"] = site.share
+    if hospital != f"site-{share}":
+        decided_by["partition"] = share
     if stream.fit != "pad":
         decided_by["fit"] = stream.fit
     if stream.allow_unofficial:

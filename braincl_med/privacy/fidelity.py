@@ -53,8 +53,37 @@ class Likeness:
         }
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """A task's recalls beside the scans that they stand for.
+
+    Attributes:
+        recalls: (n, h, w, 3).
+        originals: (m, h, w, 3), all that a recall might be taken for.
+        own: (n,) each recall's own original.
+    """
+
+    recalls: Images
+    originals: Images
+    own: npt.NDArray[np.int64]
+
+    def likeness(self) -> Likeness:
+        """Compare them."""
+        mine = self.originals[self.own]
+        return Likeness(
+            psnr(self.recalls, mine),
+            ssim(self.recalls, mine),
+            nearest_is_own(self.recalls, self.originals, self.own),
+        )
+
+
 def likeness(file: CueFile, given: Scans) -> Likeness:
-    """Compare all recalls of a task with the scans that they stand for.
+    """Compare all recalls of a task with the scans that they stand for; arguments and errors as `matched`."""
+    return matched(file, given).likeness()
+
+
+def matched(file: CueFile, given: Scans) -> Pairs:
+    """All recalls of a task with the scans that they stand for.
 
     Args:
         file: the task's memory.
@@ -78,15 +107,12 @@ def likeness(file: CueFile, given: Scans) -> Likeness:
     recalls, places = [], []
     for shard in file.header.shards:
         of_class = np.flatnonzero(labels == shard.label)
-        matched = of_class[_matched(shard, len(of_class))]
+        mine = of_class[_matched(shard, len(of_class))]
         recalled = complete(network, file.cues(shard.label))
-        _check_error(shard, recalled, originals[matched], len(of_class))
+        _check_error(shard, recalled, originals[mine], len(of_class))
         recalls.append(recalled)
-        places.append(matched)
-    together, own = np.concatenate(recalls), np.concatenate(places)
-    return Likeness(
-        psnr(together, originals[own]), ssim(together, originals[own]), nearest_is_own(together, originals, own)
-    )
+        places.append(mine)
+    return Pairs(np.concatenate(recalls), originals, np.concatenate(places))
 
 
 def _matched(shard: Shard, given: int) -> npt.NDArray[np.int64]:
