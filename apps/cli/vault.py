@@ -78,6 +78,9 @@ def vault_erase(
     ] = None,
     task: Annotated[int | None, typer.Option(min=0, help="The task's number, as `braincl vault list` shows.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Let the next run train the shared network again on what remains.")
+    ] = False,
     vault_key: VaultKeyOption = "",
     network_key: NetworkKeyOption = "",
     network_dir: NetworkDirOption = None,
@@ -110,6 +113,21 @@ def vault_erase(
         lost = request.carry_out().refit_lost_db
         cost = "" if lost is None else f"; memory fitted anew to what remains, about {lost:.1f} dB lost"
         typer.echo(f"erased {request}{cost}")
+    for folder in sorted({request.vault.folder for request in requests}) if retrain else ():
+        _queue(folder)
+
+
+def _queue(folder: Path) -> None:
+    """Let the next run of an experiment sleep again, where the server's state lies beside the vault."""
+    from braincl_med.federation.checkpoint import NAME
+    from braincl_med.federation.retrain import queue_consolidation
+    from braincl_med.foundation.places import server_folder
+
+    state = folder.parent.parent
+    if (server_folder(state, folder.name) / NAME).is_file():
+        typer.echo(queue_consolidation(state, folder.name))
+    else:
+        typer.echo(f"the server is elsewhere: there, `braincl tasks retrain {folder.name}` queues a consolidation")
 
 
 @app.command("tidy")

@@ -9,9 +9,7 @@ from braincl_med.foundation.errors import BrainclError
 from braincl_med.methods.braincl import key_at
 from braincl_med.privacy.search import shown
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import ExperimentConfig
-from braincl_med.settings.former import modernised
-from braincl_med.settings.methods import FACTS
+from braincl_med.settings.loading import former_config
 from braincl_med.streams.tasks import Registry
 from braincl_med.vault.cuefile import Header
 
@@ -66,9 +64,8 @@ def known(state: Path, experiment: str, hospital: str) -> Known | str:
     recorded = store.experiment(experiment)
     try:
         checkpoint = load_checkpoint(folder_of(state, experiment))
-        used = FACTS[recorded.config["method"]].sections
-        config = ExperimentConfig.model_validate(modernised(recorded.config, used))
-    except (BrainclError, ValueError, KeyError):
+        config = former_config(recorded.config)
+    except BrainclError:
         return Known(recorded.registry, {})
     # Settings that changed between tasks are those of the last one, and so would the keys be.
     if checkpoint is None or checkpoint.changes or "memory" not in config.facts.sections:
