@@ -9,8 +9,8 @@ the attack gives than all 300 are; by chance that is one in 301, for the attack 
 
 `--membership` asks what a shared network tells of erased scans: a small one is trained on the recalls of 8 classes of
 blood cells, 50 scans a class, of which a fifth is then erased. AUC of the loss on the scan itself, erased ones
-against five times as many that were never encoded: after training, after one more sleep on what remains (`--retrain`), and of
-a network trained afresh on what remains.
+against five times as many that were never encoded: after training, after one more sleep on what remains
+(`--retrain`), and of a network trained afresh on what remains.
 """
 
 import argparse

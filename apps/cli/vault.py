@@ -180,6 +180,7 @@ def vault_seal(
     own = tuple(key.id for key in (new.vault, new.network) if key is not None)
     for folder in [folder for vault in vaults for folder in experiments(vault)]:
         vault = Vault(folder, former)
+        vault.finish()  # an interrupted sealing that is asked for again may have left plain files
         manifest, place = vault.manifest(), f"{folder.parent.name}/{folder.name}"
         sealed = [entry.seal for entry in manifest.entries if entry.seal is not None]
         name = hospital or next(iter(sorted(manifest.hospitals)), folder.parent.name)

@@ -26,7 +26,7 @@ def queue_consolidation(state: Path, experiment: str) -> str:
         LockedError: a run or another change of the experiment is under way.
     """
     with held(state, experiment) as checkpoint:
-        asleep = _first_round(former_config(checkpoint.settings), experiment)
+        asleep = _first_round(former_config(checkpoint.settings, experiment), experiment)
         if checkpoint.task == 0 and checkpoint.position == 0:
             raise ConfigError(f"'{experiment}' has learned nothing yet: there is no network to train again")
         task = checkpoint.task if checkpoint.position else checkpoint.task - 1

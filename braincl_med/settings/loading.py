@@ -107,11 +107,11 @@ def differences(former: Mapping[str, Any], config: ExperimentConfig) -> list[Cha
     Raises:
         ConfigError: the former settings are no longer valid.
     """
-    return list(_differences(former_config(former).as_result_settings(), config.as_result_settings()))
+    return list(_differences(former_config(former, config.name).as_result_settings(), config.as_result_settings()))
 
 
-def former_config(former: Mapping[str, Any]) -> ExperimentConfig:
-    """The configuration that an experiment was begun with, from the settings that were kept of it.
+def former_config(former: Mapping[str, Any], name: str) -> ExperimentConfig:
+    """The configuration that experiment `name` was begun with, from the settings that were kept of it.
 
     Raises:
         ConfigError: they are no longer valid.
@@ -121,7 +121,7 @@ def former_config(former: Mapping[str, Any]) -> ExperimentConfig:
         return ExperimentConfig.model_validate(modernised(former, used))
     except ValidationError as error:
         raise ConfigError(
-            f"'{former.get('name')}' was begun with settings that are refused now: {explain(error, flat_keys())}"
+            f"'{name}' was begun with settings that are refused now: {explain(error, flat_keys())}"
         ) from None
 
 

@@ -38,10 +38,11 @@ from braincl_med.foundation.files import (
 from braincl_med.memory.module import complete
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile, joined
+from braincl_med.vault.envelope import Envelope
 from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
-from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_remains, make_experiment
+from braincl_med.vault.folders import CUE_NAME, MANIFEST, NETWORK_NAME, is_remains, make_experiment
 from braincl_med.vault.keys import NO_KEYS, Keys
-from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.manifest import LONGEST_NAME, Entry, Manifest
 from braincl_med.vault.pruning import pruned
 from braincl_med.vault.refit import refitted, too_few
 from braincl_med.vault.sealing import hospital_of, opened, stored
@@ -268,6 +269,8 @@ class Vault:
         Raises:
             VaultError: as `remember`; or a file cannot be opened.
         """
+        if len(keys.hospital) > LONGEST_NAME:
+            raise VaultError(f"the hospital's name has {len(keys.hospital)} characters, expected 1 to {LONGEST_NAME}")
         with self._held() as manifest:
             new = replace(self, keys=keys)
             entries = tuple(new._write(self.load_entry(entry), keys.hospital) for entry in manifest.entries)
@@ -410,6 +413,21 @@ class Vault:
         if whole != log:
             write_whole(self.folder / LOG, whole)
 
+    def _refuse_others_networks(self, manifest: Manifest) -> None:
+        """A folder of networks that another hospital uses too would lose that one's: they are named nowhere here."""
+        if self.networks == self.folder or not self.networks.is_dir():
+            return
+        own, committed = manifest.hospitals | {self.keys.hospital}, {n for e in manifest.entries for n in e.names}
+        for path in self.networks.iterdir():
+            if path.name in committed or not NETWORK_NAME.match(path.name):
+                continue
+            with _naming(path.name):
+                place = Envelope.parse(path.read_bytes()).place
+            if place.hospital not in own:
+                raise VaultError(
+                    f"the folder of networks (network-dir) holds {place}: give each hospital a folder of its own"
+                )
+
     @contextmanager
     def _writing(self) -> Iterator[tuple[Manifest, str]]:
         """Hold the vault with the keys to write into it; hands out the manifest and whose the files are."""
@@ -426,6 +444,7 @@ class Vault:
         make_experiment(self.folder)
         with locked(self.folder, "the vault"):
             manifest = self.manifest()
+            self._refuse_others_networks(manifest)
             if not (self.folder / MANIFEST).exists():
                 if any(CUE_NAME.match(path.name) or path.name == LOG for path in self.folder.iterdir()):
                     raise VaultError(

@@ -64,7 +64,7 @@ def known(state: Path, experiment: str, hospital: str) -> Known | str:
     recorded = store.experiment(experiment)
     try:
         checkpoint = load_checkpoint(folder_of(state, experiment))
-        config = former_config(recorded.config)
+        config = former_config(recorded.config, experiment)
     except BrainclError:
         return Known(recorded.registry, {})
     # Settings that changed between tasks are those of the last one, and so would the keys be.
