@@ -1,10 +1,11 @@
 """Who a patient is, in files where only numbers should be: strings that the auditor knows, and marks of formats."""
 
 import base64
-import binascii
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from braincl_med.foundation.errors import DataError
@@ -13,7 +14,7 @@ from braincl_med.privacy.search import shown, unpacked_streams
 
 FEWEST_CHARACTERS = 6
 """Letters and digits of a string that is searched for: a shorter one is found everywhere by chance."""
-MOST_STRINGS = 10_000
+MOST_STRINGS = 1_000
 MARKS = (
     (re.compile(rb"\x10\x00[\x10\x20\x30\x40]\x00(PN|LO|DA|SH|CS|AS)", re.DOTALL), "a DICOM tag of a patient"),
     (re.compile(rb"\x00{4}DICM\x02\x00"), "the head of a DICOM file"),
@@ -28,6 +29,10 @@ MARKS = (
 """What no file of a vault and no record of a run holds, whoever the patients are."""
 HEXADECIMAL = re.compile(rb"(?:[0-9a-fA-F]{2}){6,}")
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{8,}")
+APART = b"\n" * 4
+"""Between stretches that do not belong together: more than may stand between words."""
+REACH = 1024
+"""Bytes around the longest word in which the others stand."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,15 @@ class Identifiers:
     """
 
     known: tuple[str, ...] = ()
-    _pattern: "re.Pattern[bytes] | None" = field(init=False, repr=False, default=None)
 
-    def __post_init__(self) -> None:
-        if self.known:
-            pattern = b"|".join(b"(?P<s%d>%s)" % (n, _spellings(text)) for n, text in enumerate(self.known, 1))
-            object.__setattr__(self, "_pattern", re.compile(pattern, re.IGNORECASE))
+    @cached_property
+    def _needles(self) -> "tuple[tuple[int, bytes, re.Pattern[bytes]], ...]":
+        """Of each spelling: the string's number, its longest word, and a pattern of all of it, in lower case."""
+        return tuple(
+            (number, max(words, key=len), _pattern(words))
+            for number, text in enumerate(self.known, 1)
+            for words in sorted(_spellings(text))
+        )
 
     def __len__(self) -> int:
         return len(self.known)
@@ -64,14 +72,23 @@ class Identifiers:
             for mark, what in MARKS:
                 if mark.search(stream) and (paths or what != "a path"):
                     problems.setdefault(f"holds {what}{where}")
-            if self._pattern is None:
-                continue
-            for how, view in _views(stream):
-                for match in self._pattern.finditer(view):
-                    problems.setdefault(
-                        f"holds identifier {match.lastgroup[1:]}{how}{where}" if match.lastgroup else ""
-                    )
+            for how, view in _views(stream) if self.known else ():
+                for number in self._found(view.lower()):
+                    problems.setdefault(f"holds identifier {number}{how}{where}")
         return list(problems)
+
+    def _found(self, lowered: bytes) -> Iterator[int]:
+        """The numbers of strings that bytes in lower case hold."""
+        absent: set[bytes] = set()
+        for number, longest, pattern in self._needles:
+            place = -1 if longest in absent else lowered.find(longest)
+            if place < 0:
+                absent.add(longest)
+            while place >= 0:
+                if pattern.search(lowered, max(0, place - REACH), place + REACH):
+                    yield number
+                    break
+                place = lowered.find(longest, place + 1)
 
 
 NO_IDENTIFIERS = Identifiers()
@@ -106,11 +123,20 @@ def _words(text: str) -> Sequence[str]:
     return re.findall(r"\w+", text.replace("_", " "))
 
 
-def _spellings(text: str) -> bytes:
-    """A pattern of a text's words as they stand or the other way round, with up to three signs between them."""
-    words = [re.escape(word.encode()) for word in _words(text)]
-    between = rb"[^0-9A-Za-z]{0,3}"
-    return b"(?:" + between.join(words) + b"|" + between.join(words[::-1]) + b")"
+def _spellings(text: str) -> set[tuple[bytes, ...]]:
+    """A text's words as they stand or the other way round, as bytes of each case and encoding, in lower case."""
+    found = set()
+    for words in (_words(text), _words(text)[::-1]):
+        for cased in ([word.lower() for word in words], [word.upper() for word in words]):
+            for encoding in ("utf-8", "latin-1"):
+                with contextlib.suppress(UnicodeEncodeError):
+                    found.add(tuple(word.encode(encoding).lower() for word in cased))
+    return found
+
+
+def _pattern(words: Sequence[bytes]) -> "re.Pattern[bytes]":
+    """Words with up to three signs between them."""
+    return re.compile(rb"[^0-9a-z]{0,3}".join(map(re.escape, words)), re.DOTALL)
 
 
 def _views(content: bytes) -> Iterator[tuple[str, bytes]]:
@@ -118,11 +144,12 @@ def _views(content: bytes) -> Iterator[tuple[str, bytes]]:
     yield "", content
     if b"\x00" in content:
         yield " as UTF-16", content.replace(b"\x00", b"")
-    for run in HEXADECIMAL.finditer(content):
-        yield " in hexadecimal", bytes.fromhex(run.group().decode())
-    for run in BASE64.finditer(content):
-        text = run.group().translate(bytes.maketrans(b"-_", b"+/"))
-        try:
-            yield " in base64", base64.b64decode(text + b"=" * (-len(text) % 4))
-        except binascii.Error:
-            continue
+    yield " in hexadecimal", APART.join(bytes.fromhex(run.group().decode()) for run in HEXADECIMAL.finditer(content))
+    runs = [run.group().translate(bytes.maketrans(b"-_", b"+/")) for run in BASE64.finditer(content)]
+    for start in range(4):
+        yield " in base64", APART.join(_unpadded(run[start:]) for run in runs)
+
+
+def _unpadded(text: bytes) -> bytes:
+    """What base64 without its padding stands for, and up to three bytes more."""
+    return base64.b64decode(text + b"A" * (-len(text) % 4))
