@@ -226,7 +226,7 @@ def jobs(parts: list[str], data: Path, out: Path) -> list[list[Job]]:
     waves: list[list[Job]] = [[], []]
     for seed in SEEDS:
         for name, kind in [("like", "batch"), ("half", "batch"), ("other", "batch"), ("like12", "batch"),
-                           ("like", "imagenet"), ("other", "imagenet"), ("like12", "imagenet"), ("like", "group")]:  # fmt: skip
+                           ("like", "imagenet"), ("other", "imagenet"), ("like12", "imagenet"), ("like", "group")]:  # fmt: skip  # noqa: E501
             path = out / f"start-{name}-{kind}-{seed}.safetensors"
             waves[0].append((path.name, start, (name, kind, seed, data, path)))
             if "statistics" in parts and kind != "group":
@@ -290,17 +290,17 @@ def tables(out: Path) -> None:
         rows = [row for seed in SEEDS for row in found.get(f"{name}-{seed}", [])]
         print(f"\n### {name.removeprefix('statistics-')} ({rows[0]['stream']})\n")
         print(
-            "| scans a class | hospitals | noise | ε = 1 | ε = 3 | ε = 8 | no noise | ε = 3 of no noise |\n|---|---|---|---|---|---|---|---|"
+            "| scans a class | hospitals | noise | ε = 1 | ε = 3 | ε = 8 | no noise | ε = 3 of no noise |\n|---|---|---|---|---|---|---|---|"  # noqa: E501
         )
         for per_class in (100, 400, 1000):
             for hospitals in (1, 3, 5):
                 for shared in (False, True) if hospitals > 1 else (False,):
-                    at = {e: [r["accuracy"] for r in rows if (r["per_class"], r["hospitals"], r["epsilon"]) == (per_class, hospitals, e)
+                    at = {e: [r["accuracy"] for r in rows if (r["per_class"], r["hospitals"], r["epsilon"]) == (per_class, hospitals, e)  # noqa: E501
                               and (r["shared"] == shared or e == math.inf)] for e in EPSILONS}  # fmt: skip
                     kind = "shared" if shared else "each"
                     ratio = np.mean(at[3.0]) / np.mean(at[math.inf])
                     print(
-                        f"| {per_class} | {hospitals} | {kind} | {' | '.join(_mean(at[e]) for e in EPSILONS)} | {ratio:.3f} |"
+                        f"| {per_class} | {hospitals} | {kind} | {' | '.join(_mean(at[e]) for e in EPSILONS)} | {ratio:.3f} |"  # noqa: E501
                     )
         classes = {
             e: np.mean(
@@ -315,7 +315,7 @@ def tables(out: Path) -> None:
     for name in BASES:
         rows = [found[f"basis-{name}-{seed}"] for seed in SEEDS if f"basis-{name}-{seed}" in found]
         print(
-            f"| {name} | {_mean([r['accuracy'] for r in rows])} | {_mean([r['bytes'] for r in rows], 1)} | {len(rows)} |"
+            f"| {name} | {_mean([r['accuracy'] for r in rows])} | {_mean([r['bytes'] for r in rows], 1)} | {len(rows)} |"  # noqa: E501
         )
     print("\n### updates\n")
     for hospitals in (1, 3):
@@ -323,7 +323,7 @@ def tables(out: Path) -> None:
             rows = [found[key] for seed in SEEDS if (key := f"updates-{e}-{hospitals}-{seed}") in found]
             noise = _mean([r["noise"] for r in rows], 1, 2)
             print(
-                f"| {hospitals} | {e:g} | {_mean([r['accuracy'] for r in rows])} | {noise} | {_mean([r['seconds'] for r in rows], 1, 0)} | {len(rows)} |"
+                f"| {hospitals} | {e:g} | {_mean([r['accuracy'] for r in rows])} | {noise} | {_mean([r['seconds'] for r in rows], 1, 0)} | {len(rows)} |"  # noqa: E501
             )
 
 

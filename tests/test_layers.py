@@ -46,6 +46,7 @@ ALLOWED = {
         "evaluation",
         "cortex",
         "dp",
+        "methods",
         "masking",
     },
     "bench": {"federation", "records"},

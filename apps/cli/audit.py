@@ -23,7 +23,14 @@ def audit(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for audit.json and audit.html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    state: Annotated[Path | None, typer.Option("--state", help="State root that records the audit.")] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", help="State root of the run: it is looked through too, and records the audit."),
+    ] = None,
+    identifiers: Annotated[
+        Path | None,
+        typer.Option("--identifiers", help="Text file of strings that must be nowhere, one a line; none is shown."),
+    ] = None,
     vault_key: VaultKeyOption = "",
     network_key: NetworkKeyOption = "",
     network_dir: NetworkDirOption = None,
@@ -39,6 +46,7 @@ def audit(
     from braincl_med.foundation.files import write_whole
     from braincl_med.privacy.audit import audit as audit_vaults
     from braincl_med.privacy.audit import passed, record, without_worst
+    from braincl_med.privacy.checks.identifiers import NO_IDENTIFIERS, read_identifiers
     from braincl_med.privacy.given import load_scans
     from braincl_med.privacy.page import as_file, html, text
     from braincl_med.records.store import now
@@ -46,7 +54,8 @@ def audit(
     if out is not None and any(out.resolve().is_relative_to(vault.resolve()) for vault in vaults):
         raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")
     keys = keys_for(vault_key, network_key, network_dir)
-    report = audit_vaults(vaults, None if scans is None else load_scans(scans), keys, minutes, state)
+    strings = NO_IDENTIFIERS if identifiers is None else read_identifiers(identifiers)
+    report = audit_vaults(vaults, None if scans is None else load_scans(scans), keys, strings, state, minutes)
     typer.echo(json.dumps(report, indent=2) if as_json else text(report))
 
     def write() -> None:

@@ -23,7 +23,7 @@ from braincl_med.federation.coordinator import record_end, starting_point
 from braincl_med.federation.hospital import keys_of
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
-from braincl_med.foundation.files import LOCK_NAME, locked, storage_error
+from braincl_med.foundation.files import LOCK_NAME, locked, make_private_file, storage_error
 from braincl_med.foundation.logs import log_path
 from braincl_med.records.store import RunStore, now
 from braincl_med.settings.config import ExperimentConfig
@@ -86,7 +86,8 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     flower_log = followed.with_suffix(".flower.log")
     try:
         followed.parent.mkdir(parents=True, exist_ok=True)
-        followed.touch()
+        make_private_file(followed)
+        make_private_file(flower_log)
     except OSError as error:
         raise storage_error(followed, 0, error) from error
     began, follow = now(), _Tail(followed)

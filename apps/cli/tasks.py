@@ -50,6 +50,16 @@ def tasks_remove(
     typer.echo(f"task '{name}' removed from '{experiment}', which has {len(registry.tasks)} left")
 
 
+@app.command("retrain")
+def tasks_retrain(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")], state: StateOption = None
+) -> None:
+    """Let the next run sleep once more on what hospitals' vaults hold now, such as after an erasure."""
+    from braincl_med.federation.retrain import queue_consolidation
+
+    typer.echo(queue_consolidation(state_root(state), experiment))
+
+
 @app.command("list")
 def tasks_list(
     experiment: Annotated[str, typer.Argument(help="The experiment's name.")], state: StateOption = None

@@ -9,7 +9,9 @@ import typer
 from apps.cli.options import NetworkDirOption, NetworkKeyOption, VaultKeyOption, keys_for
 from braincl_med.foundation.errors import ConfigError, SealedError
 
-app = typer.Typer(help="What a hospital keeps: list it, verify it, erase from it, seal it.", no_args_is_help=True)
+app = typer.Typer(
+    help="What a hospital keeps: list it, verify it, erase from it, tidy it, seal it.", no_args_is_help=True
+)
 
 VaultsArgument = Annotated[
     list[Path], typer.Argument(help="Hospitals' vault folders, or folders of one experiment.", metavar="DIR...")
@@ -76,6 +78,9 @@ def vault_erase(
     ] = None,
     task: Annotated[int | None, typer.Option(min=0, help="The task's number, as `braincl vault list` shows.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Let the next run train the shared network again on what remains.")
+    ] = False,
     vault_key: VaultKeyOption = "",
     network_key: NetworkKeyOption = "",
     network_dir: NetworkDirOption = None,
@@ -105,8 +110,42 @@ def vault_erase(
             typer.echo(request)
         typer.confirm("Erase for good? What networks learned from these scans stays.", abort=True)
     for request in requests:
-        request.carry_out()
-        typer.echo(f"erased {request}")
+        lost = request.carry_out().refit_lost_db
+        cost = "" if lost is None else f"; memory fitted anew to what remains, about {lost:.1f} dB lost"
+        typer.echo(f"erased {request}{cost}")
+    for folder in sorted({request.vault.folder for request in requests}) if retrain else ():
+        _queue(folder)
+
+
+def _queue(folder: Path) -> None:
+    """Let the next run of an experiment sleep again, where the server's state lies beside the vault."""
+    from braincl_med.federation.checkpoint import NAME
+    from braincl_med.federation.retrain import queue_consolidation
+    from braincl_med.foundation.places import server_folder
+
+    state = folder.parent.parent
+    if (server_folder(state, folder.name) / NAME).is_file():
+        typer.echo(queue_consolidation(state, folder.name))
+    else:
+        typer.echo(f"the server is elsewhere: there, `braincl tasks retrain {folder.name}` queues a consolidation")
+
+
+@app.command("tidy")
+def vault_tidy(
+    vaults: VaultsArgument,
+    vault_key: VaultKeyOption = "",
+    network_key: NetworkKeyOption = "",
+    network_dir: NetworkDirOption = None,
+) -> None:
+    """Take out of the networks what no record uses, as former versions left it there; recalls stay as they are."""
+    from braincl_med.vault.folders import experiments
+    from braincl_med.vault.vault import Vault
+
+    keys = keys_for(vault_key, network_key, network_dir, plain_too=False)
+    for folder in [folder for vault in vaults for folder in experiments(vault)]:
+        count = Vault(folder, keys).tidy()
+        written = f"{count:,} {'file' if count == 1 else 'files'} written again" if count else "nothing to tidy"
+        typer.echo(f"{folder.parent.name}/{folder.name}: {written}")
 
 
 @app.command("seal")
@@ -141,6 +180,7 @@ def vault_seal(
     own = tuple(key.id for key in (new.vault, new.network) if key is not None)
     for folder in [folder for vault in vaults for folder in experiments(vault)]:
         vault = Vault(folder, former)
+        vault.finish()  # an interrupted sealing that is asked for again may have left plain files
         manifest, place = vault.manifest(), f"{folder.parent.name}/{folder.name}"
         sealed = [entry.seal for entry in manifest.entries if entry.seal is not None]
         name = hospital or next(iter(sorted(manifest.hospitals)), folder.parent.name)

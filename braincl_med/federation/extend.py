@@ -52,7 +52,7 @@ def add_task(
         DataError: the scans are missing or damaged.
         LockedError: a run or another change of the experiment is under way.
     """
-    with _held(state, experiment) as checkpoint:
+    with held(state, experiment) as checkpoint:
         if checkpoint.interrupted or not checkpoint.finished:
             raise ConfigError(
                 f"experiment '{experiment}' has not learned all its tasks yet: finish its run first, or "
@@ -86,7 +86,7 @@ def remove_task(state: Path, experiment: str, name: str) -> Registry:
         ConfigError: the experiment or the task is unknown; the task is learned, begun, or followed by another one.
         LockedError: a run or another change of the experiment is under way.
     """
-    with _held(state, experiment) as checkpoint:
+    with held(state, experiment) as checkpoint:
         tasks = checkpoint.registry.tasks
         names = [task.name for task in tasks]
         if name not in names:
@@ -118,7 +118,7 @@ def remove_task(state: Path, experiment: str, name: str) -> Registry:
 
 
 @contextlib.contextmanager
-def _held(state: Path, experiment: str) -> Iterator[Checkpoint]:
+def held(state: Path, experiment: str) -> Iterator[Checkpoint]:
     """An experiment's checkpoint, which nobody else changes within the block."""
     existing(state, experiment)  # the lock's folder is made if it is missing, and must not be for a wrong name
     with locked(folder_of(state, experiment), f"experiment '{experiment}'"):

@@ -143,6 +143,21 @@ def make_private(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def make_private_file(path: Path) -> None:
+    """Make an empty file for its owner alone if there is none, and take it from all others if there is.
+
+    Raises:
+        OSError: it cannot be made; whoever owns a file that is another's decides about it.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        seen = os.fstat(handle)
+        if seen.st_mode & 0o177 and seen.st_uid == os.geteuid():
+            os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+
+
 def narrow(folder: Path) -> None:
     """Take a folder's permissions from all but its owner, if this user is that; nothing where there is no folder."""
     if not folder.is_dir():

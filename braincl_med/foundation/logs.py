@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from braincl_med.foundation.files import storage_error
+from braincl_med.foundation.files import make_private_file, storage_error
 
 FORMAT = logging.Formatter("%(message)s")
 
@@ -34,6 +34,7 @@ def keep_in_file(state: Path, experiment: str) -> None:
     path = log_path(state, experiment)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_file(path)
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise storage_error(path, 0, error) from error

@@ -36,6 +36,7 @@ from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.memory import spelled_as_one_section
 from braincl_med.streams.tasks import Registry, Scans
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
+from braincl_med.vault.pruning import pruned
 from braincl_med.vault.verify import check
 
 log = logging.getLogger("braincl")
@@ -123,16 +124,21 @@ def _encode_task(site: Site, order: Order, raw: Scans | None = None) -> int:
         shape=module.completion.shape.as_json(),
         shards=shards,
     )
-    site.vault.remember(CueFile.pack(header, by_class, FrequencyTables.of(cues), module.stored))
+    site.vault.remember(pruned(CueFile.pack(header, by_class, FrequencyTables.of(cues), module.stored)))
     return len(scans)
 
 
 def memory_key(site: Site, registry: Registry, task: int) -> str:
     """SHA-256 of all that decides the cues of a task at this hospital."""
-    config, stream = site.config, site.config.stream
+    return key_at(site.config, site.name, site.share, registry, task)
+
+
+def key_at(config: ExperimentConfig, hospital: str, share: int, registry: Registry, task: int) -> str:
+    """The `memory_key` of a hospital by its name and the number of its share."""
+    stream = config.stream
     decided_by: dict[str, Any] = {
         "seed": config.seed,
-        "hospital": site.name,
+        "hospital": hospital,
         "hospitals": config.federation.hospitals,
         "classes": [c.key for c in registry.tasks[task].classes],
         "numbers": list(registry.numbers(task)),
@@ -140,8 +146,8 @@ def memory_key(site: Site, registry: Registry, task: int) -> str:
         "scans": [stream.train_per_class, stream.imbalance, stream.size, stream.share, stream.alpha],
     }
     # Said only where it is not the rule, so that memories of simulated hospitals keep their key.
-    if site.name != f"site-{site.share}":
-        decided_by["partition"] = site.share
+    if hospital != f"site-{share}":
+        decided_by["partition"] = share
     if stream.fit != "pad":
         decided_by["fit"] = stream.fit
     if stream.allow_unofficial:

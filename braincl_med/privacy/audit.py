@@ -17,25 +17,36 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from braincl_med.dp.ledger import FOLDER as LEDGER
+from braincl_med.dp.ledger import NAME as LEDGER_FILE
+from braincl_med.dp.ledger import SUFFIX as RELEASE
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, SealedError, VaultError
 from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.version import program_version
 from braincl_med.privacy.accounting import Accounted, account, suspects, wide
 from braincl_med.privacy.attacked import Attacks
+from braincl_med.privacy.checks.attached import attached
+from braincl_med.privacy.checks.components import MOST_ROWS, shown_scans, unused
+from braincl_med.privacy.checks.identifiers import NO_IDENTIFIERS, Identifiers
+from braincl_med.privacy.checks.registry import Known, known
+from braincl_med.privacy.checks.state import state_problems
 from braincl_med.privacy.committed import contradictions, hidden, read_manifest, strange_texts
-from braincl_med.privacy.fidelity import Likeness, likeness
+from braincl_med.privacy.fidelity import Likeness, paired
 from braincl_med.privacy.given import GivenScans
 from braincl_med.privacy.remembered import remembered
 from braincl_med.privacy.search import Probes, shown
 from braincl_med.privacy.shared import known_of
 from braincl_med.privacy.undisturbed import undisturbed
 from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.streams.own import INDEX
+from braincl_med.streams.place import NOTES
 from braincl_med.vault.cuefile import CueFile
 from braincl_med.vault.erasures import LOG, from_log
 from braincl_med.vault.folders import MANIFEST, is_experiment
 from braincl_med.vault.keys import NO_KEYS, Keys
 from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.subset import ordinals_of
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import check_unopened, decoded
 
@@ -47,17 +58,27 @@ SEAL_CHECK = "All memories are sealed, or all are plain"
 MODES_CHECK = "Nobody but its owner may use the vault"
 FOLDER_CHECK = "Nothing but memories lies in the vault"
 SCANS_CHECK = "No raw scan lies in the vault"
+UNUSED_CHECK = "Every component is used by a record"
+SHOWN_CHECK = "No component shows a scan better than its recall"
+FIT_CHECK = "The given scans are those of the memories"
+NAMES_CHECK = "Names and keys are those of the run store"
+IDENTIFIERS_CHECK = "No identifier stands in the vault"
+ATTACHED_CHECK = "Nothing is attached to folders and files"
 
 CHECKS = (
     MANIFEST_CHECK,
     FILES_CHECK,
     CUES_CHECK,
     BYTES_CHECK,
+    UNUSED_CHECK,
     SEAL_CHECK,
     MODES_CHECK,
+    ATTACHED_CHECK,
     FOLDER_CHECK,
+    IDENTIFIERS_CHECK,
     SCANS_CHECK,
 )
+WITH_SCANS, WITH_STATE = (FIT_CHECK, SHOWN_CHECK), (NAMES_CHECK,)
 
 MOST_NAMED = 50
 """Problems that one check spells out; more are counted."""
@@ -68,8 +89,9 @@ def audit(
     vaults: Sequence[Path],
     given: GivenScans | None = None,
     keys: Keys = NO_KEYS,
-    minutes: float = 0,
+    identifiers: Identifiers = NO_IDENTIFIERS,
     state: Path | None = None,
+    minutes: float = 0,
 ) -> Report:
     """Audit vaults; nothing in them is changed.
 
@@ -77,13 +99,15 @@ def audit(
         vaults: hospitals' vault folders, or folders of one experiment each.
         given: a hospital's raw scans, to be searched for in all the vaults and compared with its recalls.
         keys: of all the vaults. What they do not open cannot be decoded, which fails the checks that ask for it.
+        identifiers: strings that must be nowhere.
+        state: the state root of the run that wrote them: what else lies there is looked at too, names must be those
+            of its run store, and its shared network is attacked; without it that of the folder above the vault is.
         minutes: for attacks by which the given scans are looked for; none at 0.
-        state: root in which the shared network lies; by default the folder of the vault that was compared.
 
     Raises:
         VaultError: a folder is missing, or a vault is being written.
         ConfigError: the scans do not say to which of several vaults they belong.
-        DataError: the scans are not those that the memories were made of.
+        RecordsError: there is no run store in `state`.
     """
     for folder in vaults:
         if not folder.is_dir():
@@ -97,16 +121,38 @@ def audit(
         if not given.hospital and len(vaults) > 1:
             raise ConfigError("the scans do not say to which of these vaults they belong: audit that vault alone")
         compared = next((v for v in vaults if given.hospital in ("", _hospital_folder(v).name)), None)
-        if compared is None:
-            raise DataError(f"the scans are those of hospital {given.hospital!r}: audit the vault of that name")
-    audits = [_VaultAudit(v, given, keys, compare=v is compared) for v in vaults]
-    report: Report = {"version": program_version(), "vaults": [one.report() for one in audits]}
-    for one, part in zip(audits, report["vaults"], strict=True):
+    audits = [_VaultAudit(v, given, keys, identifiers, state, compare=v is compared) for v in vaults]
+    if given is not None and compared is None:
+        audits[0].problems[FIT_CHECK].append(f"they are those of hospital {given.hospital!r}, which is not audited")
+    for number, mine in enumerate(audits):
+        mine.refuse_shared([other for place, other in enumerate(audits) if place != number])
+    rows = [mine.report() for mine in audits]
+    for one, part in zip(audits, rows, strict=True):
         if given is not None and minutes and one.likenesses:
             others = [other for other in audits if other is not one]
             root = state or _hospital_folder(one.folder).parent
             part["attacks"] = list(_attacks(one, others, given, root, minutes))
-    return report
+    if state is not None:
+        rows.append(_of_state(state, identifiers, None if given is None else Probes(given.scans.images)))
+    return {"version": program_version(), "vaults": rows}
+
+
+def _of_state(state: Path, identifiers: Identifiers, probes: Probes | None) -> dict[str, Any]:
+    """The report's row of all that lies below a state root beside vaults."""
+    found = state_problems(state.resolve(), identifiers, probes)
+    checks = [
+        {"check": name, "passed": not problems, "detail": _sentence(problems) or "nothing was found"}
+        for name, problems in found.items()
+    ]
+    return {
+        "vault": f"state root {state.resolve().name}",
+        "passed": not any(found.values()),
+        "experiments": [],
+        "checks": checks,
+        "files": [],
+        "fidelity": None,
+        "manifests": {},
+    }
 
 
 def _attacks(
@@ -155,11 +201,24 @@ def _hospital_folder(folder: Path) -> Path:
 class _VaultAudit:
     """The audit of one vault; every check adds the problems that it finds, each with its place."""
 
-    def __init__(self, folder: Path, given: GivenScans | None, keys: Keys, *, compare: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        given: GivenScans | None,
+        keys: Keys,
+        identifiers: Identifiers,
+        state: Path | None,
+        *,
+        compare: bool,
+    ) -> None:
         self.folder = folder.resolve()
         self.given = given
         self.keys = keys
-        self.problems: dict[str, list[str]] = {name: [] for name in CHECKS}
+        self.identifiers = identifiers
+        self.state = state
+        asked = (*(WITH_SCANS if given is not None else ()), *(WITH_STATE if state is not None else ()))
+        self.problems: dict[str, list[str]] = {name: [] for name in (*CHECKS, *asked)}
+        self.committed: dict[str, Path] = {}
         self.stored: Counter[str] = Counter()
         self.files: list[dict[str, Any]] = []
         self.unknown: list[Path] = []
@@ -181,20 +240,29 @@ class _VaultAudit:
         else:
             inside = sorted(self.folder.iterdir())
             folders = [p for p in inside if p.is_dir() and not p.is_symlink()]
+            self.experiments = [p for p in folders if p.name not in (FOLDER, NOTES, LEDGER)]
             self._account([p for p in inside if p not in folders])
-            self.experiments = [p for p in folders if p.name != FOLDER]
-            for folder in set(folders) - set(self.experiments):
+            for notes in [p for p in folders if p.name == NOTES]:
+                # Salted hashes of files' names and contents; pixels beside them are somebody's scans.
+                self._account(sorted(notes.iterdir()), {INDEX, f"{INDEX}-journal"})
+            for ledger in [p for p in folders if p.name == LEDGER]:
+                # Noisy sums, or networks trained under noise, as they were sent.
+                inside = sorted(ledger.iterdir())
+                self._account(inside, {LEDGER_FILE, *(p.name for p in inside if p.suffix == RELEASE)})
+            for folder in [p for p in folders if p.name == FOLDER]:
                 self._tally(remembered(folder, self._place))
         if not self.experiments:
             self.problems[MANIFEST_CHECK].append("the folder holds no experiment's memories")
         belongs_to = self.given.experiment if self.given is not None else ""
         if compare and belongs_to not in ("", *(p.name for p in self.experiments)):
-            raise DataError(f"the scans are those of experiment {belongs_to!r}, which this vault does not hold")
+            self.problems[FIT_CHECK].append(f"they are those of experiment {belongs_to!r}, which is not here")
         for folder in self.experiments:
             with undisturbed(folder):
                 self._experiment(folder, compare and belongs_to in ("", folder.name))
         self._seals()
         self.problems[MODES_CHECK] += wide(self.folder, self._place)
+        self.problems[ATTACHED_CHECK] += attached(self.folder, self._place)
+        self._identifiers()
         self._raw_scans()
 
     def report(self) -> Report:
@@ -211,10 +279,17 @@ class _VaultAudit:
             MODES_CHECK: "all folders have mode 0700 and all files 0600, or less",
             FOLDER_CHECK: f"{self.accounted} files accounted for",
             SCANS_CHECK: "no file looks like a scan, an array or an archive" + self.searched,
+            UNUSED_CHECK: "the networks hold none that serves no recall",
+            SHOWN_CHECK: f"no {MOST_ROWS} of a network's rows show one better by more than their own freedom allows",
+            FIT_CHECK: f"{sum(len(found.psnr) for found in self.likenesses.values()):,} were compared",
+            NAMES_CHECK: "tasks, classes and keys are known there",
+            IDENTIFIERS_CHECK: f"no DICOM tag, EXIF or path, none of {len(self.identifiers):,} given strings",
+            ATTACHED_CHECK: "no attribute, no access list, no second name",
         }
         checks = [
             {"check": name, "passed": not found[name], "detail": _sentence(found[name]) if found[name] else good}
             for name, good in outcomes.items()
+            if name in found
         ]
         return {
             "vault": self.folder.name,
@@ -239,6 +314,7 @@ class _VaultAudit:
     def _experiment(self, folder: Path, compare: bool) -> None:
         vault, (manifest, problems) = Vault(folder, self.keys), read_manifest(folder)
         self._note(MANIFEST_CHECK, folder / MANIFEST, problems)
+        recorded = self._recorded(folder)
         for entry in manifest.entries:
             path = folder / entry.name
             self.stored[entry.stored] += 1
@@ -252,18 +328,59 @@ class _VaultAudit:
             if file is None:
                 continue
             self._entry(vault, entry, file)
+            if recorded is not None:
+                self._note(NAMES_CHECK, path, [*recorded.strange(file.header, _hospital_folder(folder).name)])
             if not self._decode(vault, entry, file) or not file.records:
                 continue
-            task = file.header.task_name
-            self.decoded.setdefault(folder.name, {})[task] = file
+            self.decoded.setdefault(folder.name, {})[file.header.task_name] = file
             if compare:
-                assert self.given is not None
-                self.likenesses[f"{folder.name}/{task}"] = likeness(file, self.given.scans)
-                self.compared = list(dict.fromkeys([*self.compared, folder.name]))
+                self._compare(path, file)
         names = {name for entry in manifest.entries for name in entry.names}
         self._account(sorted(folder.iterdir()), names | self._log(folder, manifest))
         if vault.networks != folder and vault.networks.is_dir():
             self._networks(vault, names)
+
+    def _recorded(self, folder: Path) -> Known | None:
+        """What the run store says of an experiment; None where it says nothing or was not asked."""
+        if self.state is None:
+            return None
+        found = known(self.state, folder.name, _hospital_folder(folder).name)
+        if isinstance(found, Known):
+            return found
+        self._note(NAMES_CHECK, folder, [f"is in none of its experiments ({found})"])
+        return None
+
+    def _compare(self, path: Path, file: CueFile) -> None:
+        """Compare recalls with the scans that they stand for, and the network's rows with both."""
+        assert self.given is not None
+        try:
+            pairs = paired(file, self.given.scans)
+        except DataError as error:
+            self._note(FIT_CHECK, path, [f"does not fit them: {error}"])
+            return
+        self.likenesses[f"{path.parent.name}/{file.header.task_name}"] = pairs.likeness()
+        self.compared = list(dict.fromkeys([*self.compared, path.parent.name]))
+        found = shown_scans(file.network(), pairs.recalls, pairs.originals[pairs.own])
+        records = [f"{s.dataset_label}:{ordinal}" for s in file.header.shards for ordinal in ordinals_of(s)]
+        self._note(SHOWN_CHECK, path, [one.said(records) for one in found])
+
+    def refuse_shared(self, others: Sequence["_VaultAudit"]) -> None:
+        """Refuse memories that another audited vault holds too: a key names one hospital's memory of one task."""
+        for other in others:
+            for key in sorted(self.committed.keys() & other.committed.keys()):
+                place = other.folder.name
+                self._note(
+                    FILES_CHECK, self.committed[key], [f"is also in vault {place!r}: one of both is another's"]
+                )
+
+    def _identifiers(self) -> None:
+        """Search all files as they lie there, and what sealed ones hold."""
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                name = path.relative_to(self.folder).as_posix().encode()
+                told = self.identifiers.findings(name, paths=False)
+                self._note(IDENTIFIERS_CHECK, path, [what.replace("holds", "is named by", 1) for what in told])
+                self._note(IDENTIFIERS_CHECK, path, self.identifiers.findings(path.read_bytes()))
 
     def _log(self, folder: Path, manifest: Manifest) -> set[str]:
         """The name of the log of erasures, unless it is not the one that the manifest commits."""
@@ -331,7 +448,10 @@ class _VaultAudit:
     def _entry(self, vault: Vault, entry: Entry, file: CueFile) -> None:
         """Compare a committed file with what the manifest says of it."""
         path = vault.folder / entry.name
+        self.committed[entry.key] = path
         self._note(FILES_CHECK, path, contradictions(path, entry, file))
+        if entry.seal is not None:
+            self._note(IDENTIFIERS_CHECK, path, self.identifiers.findings(file.to_bytes()))
         size = sum(committed.stat().st_size for committed in vault.paths(entry))
         self.files.append(self._row(vault, entry, size, file.records, len(file.payload)))
 
@@ -346,6 +466,9 @@ class _VaultAudit:
             return False
         self.cues += file.records
         self._note(BYTES_CHECK, path, problems)
+        if idle := unused(file, cues):
+            named = ", ".join(map(str, idle[:MOST_NAMED]))
+            self._note(UNUSED_CHECK, path, [f"has component {named}, which no record uses (`braincl vault tidy`)"])
         return True
 
     def _note(self, check: str, path: Path, problems: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from braincl_med.vault.vault import Vault
 FORMS = {
     "task_name": re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
     "key": re.compile(r"[0-9a-f]{64}"),
+    "experiment": re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
     "coder": re.compile(r"constriction [0-9]{1,4}(\.[0-9]{1,4}){1,3}"),
     "dataset_label": re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[0-9]{1,5}"),
 }
@@ -72,7 +73,9 @@ def hidden(content: bytes, file: CueFile, cues: dict[int, Cues]) -> list[str]:
     if file.packed_again(cues).to_bytes() != content:
         problems.append("holds bytes that do not follow from its cues and its network")
     header = file.header
-    problems += strange_texts(task_name=header.task_name, key=header.key, coder=header.coder)
+    problems += strange_texts(
+        task_name=header.task_name, key=header.key, coder=header.coder, experiment=header.experiment
+    )
     for shard in header.shards:
         problems += strange_texts(dataset_label=shard.dataset_label)
         if not shard.records:

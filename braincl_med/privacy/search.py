@@ -127,7 +127,7 @@ class Probes:
     def find(self, content: bytes) -> dict[int, str]:
         """The scans whose bytes `content` holds: number of the scan to how and where its bytes stand."""
         found: dict[int, str] = {}
-        for where, stream in _streams(content, "", DEEPEST):
+        for where, stream in unpacked_streams(content):
             for scan, how in self._find_plain(stream):
                 found.setdefault(scan, f"{how}{where}")
         return found
@@ -233,6 +233,11 @@ def _until_damage(unpacker: "zlib._Decompress", damaged: bytes) -> Iterator[byte
             yield unpacker.decompress(damaged[place : place + 1])
     except zlib.error:
         return
+
+
+def unpacked_streams(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """A content itself, and all that can be unpacked from it: where it stood, in words, and its bytes."""
+    return _streams(content, "", DEEPEST)
 
 
 def _pixels(content: bytes) -> Iterator[bytes]:

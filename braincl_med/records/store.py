@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from braincl_med.foundation.errors import RecordsError
-from braincl_med.foundation.files import is_locked, reading_error, storage_error
+from braincl_med.foundation.files import is_locked, make_private_file, reading_error, storage_error
 from braincl_med.foundation.places import server_folder
 from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION, STOPPED, Audit, Experiment, Status, Step
 from braincl_med.streams.tasks import Registry
@@ -59,6 +59,8 @@ class RunStore:
         if create:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
+                if not self.path.is_dir():  # of which SQLite says what is wrong
+                    make_private_file(self.path)
             except OSError as error:
                 raise storage_error(self.path, 0, error) from error
         # A reader must not bring back a store that somebody deleted meanwhile.

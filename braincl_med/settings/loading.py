@@ -107,14 +107,22 @@ def differences(former: Mapping[str, Any], config: ExperimentConfig) -> list[Cha
     Raises:
         ConfigError: the former settings are no longer valid.
     """
+    return list(_differences(former_config(former, config.name).as_result_settings(), config.as_result_settings()))
+
+
+def former_config(former: Mapping[str, Any], name: str) -> ExperimentConfig:
+    """The configuration that experiment `name` was begun with, from the settings that were kept of it.
+
+    Raises:
+        ConfigError: they are no longer valid.
+    """
     try:
         used = FACTS[former["method"]].sections if former.get("method") in FACTS else ()
-        begun = ExperimentConfig.model_validate(modernised(former, used)).as_result_settings()
+        return ExperimentConfig.model_validate(modernised(former, used))
     except ValidationError as error:
         raise ConfigError(
-            f"'{config.name}' was begun with settings that are refused now: {explain(error, flat_keys())}"
+            f"'{name}' was begun with settings that are refused now: {explain(error, flat_keys())}"
         ) from None
-    return list(_differences(begun, config.as_result_settings()))
 
 
 def _differences(former: dict[str, Any], now: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[Change]:

@@ -67,8 +67,9 @@ class Shard(BaseModel):
         records: how many cues.
         words: how many 32-bit words.
         ordinals: each record's place in the order in which the task was encoded, ascending; empty when no record was
-            left out (then the records stand in that order).
-        recall_error: root mean squared error of this class's recalls when they were encoded, pixels in [0, 1].
+            left out and nothing was fitted anew (then the records stand in that order).
+        recall_error: root mean squared error of this class's recalls when they were encoded, pixels in [0, 1]; once
+            the memory was fitted anew (`vault.refit`), a bound of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from braincl_med.foundation.errors import VaultError
 from braincl_med.vault.erasures import Erasure
+from braincl_med.vault.refit import FEWEST_LEFT, basis_of_scans
 from braincl_med.vault.subset import positions_without
 from braincl_med.vault.vault import Vault
-
-FEWEST_LEFT = 100
-"""Records of a task below which those that stay give away the scan of an erased one (docs/vault.md)."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,21 @@ def warnings(requests: Sequence[Request]) -> list[str]:
     erased: Counter[tuple[Vault, int]] = Counter()
     for request in requests:
         erased[request.vault, request.task] += request.records
-    left = {(vault, task): vault.load(task).records - records for (vault, task), records in erased.items()}
-    return [
-        f"warning: task {task} of '{vault.folder.name}' would keep {records:,} "
-        f"{'record' if records == 1 else 'records'}; where fewer than {FEWEST_LEFT} stay they may let the erased "
-        "scan be rebuilt: erase the whole task"
-        for (vault, task), records in left.items()
-        if 0 < records < FEWEST_LEFT
-    ]
+    said = []
+    for (vault, task), records in erased.items():
+        file = vault.load(task)
+        left = file.records - records
+        if not 0 < left < FEWEST_LEFT:
+            continue
+        keeps = f"task {task} of '{vault.folder.name}' would keep {left:,} {'record' if left == 1 else 'records'}"
+        if basis_of_scans(file.shape):
+            said.append(f"{keeps}: its memory will be fitted anew to them, and their recalls lose a little")
+        else:
+            said.append(
+                f"warning: {keeps}; where fewer than {FEWEST_LEFT} stay they may let the erased scan be rebuilt: "
+                "erase the whole task"
+            )
+    return said
 
 
 def whole_class(vaults: Sequence[Vault], dataset_label: str, task: int | None = None) -> list[Request]:

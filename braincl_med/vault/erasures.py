@@ -33,6 +33,8 @@ class Erasure(BaseModel):
         ordinals: which ones, as in `Shard`; empty when it was the whole class.
         before: SHA-256 of the cue file that held them.
         after: SHA-256 of the cue file that took its place; empty when nothing of the task remained.
+        refit_lost_db: about what the recalls that remain have lost when the task's memory was fitted anew to them
+            (`vault.refit`); None when it was not.
         previous: SHA-256 of the line above in the log; empty in the first line.
     """
 
@@ -46,11 +48,12 @@ class Erasure(BaseModel):
     ordinals: tuple[Ordinal, ...] = ()
     before: Digest
     after: Digest
+    refit_lost_db: float | None = Field(default=None, ge=0)
     previous: Digest
 
     def line(self) -> bytes:
         """The erasure as a line of the log, without its end."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(self.model_dump(mode="json", exclude_none=True))
 
 
 def digest_of(last: Erasure | None) -> str:

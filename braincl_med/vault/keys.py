@@ -11,13 +11,17 @@ no log, error, message or file; it is called by its `id`.
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import os
 import re
+import selectors
 import shlex
+import signal
 import stat
 import subprocess
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -136,7 +140,8 @@ def _of_file(place: str, what: str) -> bytes:
     if not path.is_absolute():
         raise ConfigError(f"the file of {what} has no absolute path: give file:/… with the whole path")
     try:
-        with path.open("rb") as file:
+        # A pipe would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             seen = os.fstat(file.fileno())
             if not stat.S_ISREG(seen.st_mode):
                 raise ConfigError(f"'{path.name}' of {what} is no file: name the file that holds the key")
@@ -182,16 +187,48 @@ def _of_command(place: str, what: str) -> bytes:
     name = Path(words[0]).name
     try:
         # What it says on standard error might hold more than it should, and is not taken.
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS
+        running = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"'{name}', the command of {what}, printed no key within {SECONDS:.0f} s") from None
     except OSError as error:
         raise _unreadable(name, what, error) from None
-    if done.returncode:
-        raise ConfigError(f"'{name}', the command of {what}, ended with status {done.returncode}: run it by hand")
-    return done.stdout
+    try:
+        printed = _printed(running, time.monotonic() + SECONDS)
+        status = running.poll()
+    finally:
+        # Whatever it has started, too.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
+    if len(printed) > LARGEST:
+        raise ConfigError(f"'{name}', the command of {what}, prints more than {LARGEST:,} bytes: {FORMS} are a key")
+    if status is None:
+        raise ConfigError(f"'{name}', the command of {what}, printed no key within {SECONDS:.0f} s")
+    if status:
+        raise ConfigError(f"'{name}', the command of {what}, ended with status {status}: run it by hand")
+    return printed
+
+
+def _printed(running: "subprocess.Popen[bytes]", until: float) -> bytes:
+    """What a command prints until it ends, but no more than is needed to see that it is no key."""
+    assert running.stdout is not None
+    printed, stream = b"", running.stdout.fileno()
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while len(printed) <= LARGEST and selector.select(max(0.0, until - time.monotonic())):
+            part = os.read(stream, LARGEST + 1)
+            if not part:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(max(0.0, until - time.monotonic()))
+                break
+            printed += part
+    return printed
 
 
 def _unreadable(name: str, what: str, error: OSError) -> ConfigError:

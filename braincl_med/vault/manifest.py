@@ -9,6 +9,8 @@ from braincl_med.vault.erasures import Erasure
 from braincl_med.vault.folders import CUE_NAME, NETWORK_NAME
 
 Memory = Literal["working", "long-term"]
+LONGEST_NAME = 63
+"""Characters of a hospital's name."""
 KEY_ID = "^[0-9a-f]{8}$"
 
 
@@ -39,7 +41,7 @@ class Seal(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hospital: str = Field(min_length=1, max_length=63)
+    hospital: str = Field(min_length=1, max_length=LONGEST_NAME)
     key: str = Field(pattern=KEY_ID)
     network: Network | None = None
 

@@ -9,6 +9,7 @@ from braincl_med.foundation.arrays import Positions
 from braincl_med.foundation.errors import VaultError
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.vault.cuefile import CODER, CueFile, Shard
+from braincl_med.vault.pruning import pruned
 
 MOST_NAMED = 20
 
@@ -19,7 +20,9 @@ def ordinals_of(shard: Shard) -> Sequence[int]:
 
 
 def subset(file: CueFile, kept: Mapping[int, Positions]) -> CueFile | None:
-    """The file with the kept records alone, or None when none is kept; the network stays as it is.
+    """The file with the kept records alone, or None when none is kept.
+
+    The network stays as it is, but for components that no kept record uses.
 
     Args:
         file: is left as it is.
@@ -49,7 +52,7 @@ def subset(file: CueFile, kept: Mapping[int, Positions]) -> CueFile | None:
     tables = FrequencyTables.of(np.concatenate(list(cues.values())))
     packed = CueFile.pack(header, cues, tables, file.completion)
     # All else stays as it is, such as the network in whatever way the file's version stores it.
-    return replace(file, header=packed.header, tables=packed.tables, payload=packed.payload)
+    return pruned(replace(file, header=packed.header, tables=packed.tables, payload=packed.payload))
 
 
 def positions_without(

@@ -38,10 +38,13 @@ from braincl_med.foundation.files import (
 from braincl_med.memory.module import complete
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CueFile, joined
+from braincl_med.vault.envelope import Envelope
 from braincl_med.vault.erasures import LOG, Erasure, digest_of, from_log, to_log
-from braincl_med.vault.folders import CUE_NAME, MANIFEST, is_remains, make_experiment
+from braincl_med.vault.folders import CUE_NAME, MANIFEST, NETWORK_NAME, is_remains, make_experiment
 from braincl_med.vault.keys import NO_KEYS, Keys
-from braincl_med.vault.manifest import Entry, Manifest
+from braincl_med.vault.manifest import LONGEST_NAME, Entry, Manifest
+from braincl_med.vault.pruning import pruned
+from braincl_med.vault.refit import refitted, too_few
 from braincl_med.vault.sealing import hospital_of, opened, stored
 from braincl_med.vault.subset import ordinals_of, positions_without, subset
 
@@ -217,6 +220,7 @@ class Vault:
     def erase(self, task: int, dataset_label: str, ordinals: Collection[int] | None = None) -> Erasure:
         """Erase records of one class of a task for good, and log it; the task leaves when nothing of it remains.
 
+        Where so few remain that they would give away what was erased, the task's memory is fitted anew to them.
         The manifest commits the erasure and the log's new line at once; the log itself is written afterwards, by the
         next writer if need be.
 
@@ -231,7 +235,10 @@ class Vault:
         with self._writing() as (manifest, hospital):
             file = self.load(task)
             remaining = positions_without(file, dataset_label, ordinals)
-            rest = subset(file, remaining)
+            rest, lost_db = subset(file, remaining), None
+            if rest is not None and too_few(rest):
+                refit = refitted(rest)
+                rest, lost_db = refit.file, refit.lost_db
             entry = None if rest is None else self._write(rest, hospital)
             before = next(e for e in manifest.entries if e.task == task)
             erasure = Erasure(
@@ -243,6 +250,7 @@ class Vault:
                 ordinals=tuple(sorted(set(ordinals or ()))),
                 before=before.sha256,
                 after="" if entry is None else entry.sha256,
+                refit_lost_db=lost_db,
                 previous=digest_of(manifest.erased),
             )
             changed = manifest.without(task) if entry is None else manifest.with_entry(entry)
@@ -261,11 +269,32 @@ class Vault:
         Raises:
             VaultError: as `remember`; or a file cannot be opened.
         """
+        if len(keys.hospital) > LONGEST_NAME:
+            raise VaultError(f"the hospital's name has {len(keys.hospital)} characters, expected 1 to {LONGEST_NAME}")
         with self._held() as manifest:
             new = replace(self, keys=keys)
             entries = tuple(new._write(self.load_entry(entry), keys.hospital) for entry in manifest.entries)
             new._commit(manifest.model_copy(update={"entries": entries}))
             return len(entries)
+
+    def tidy(self) -> int:
+        """Write every file again that holds components which none of its records uses, as former versions did.
+
+        Returns:
+            How many files were.
+
+        Raises:
+            VaultError: as `remember`; or a file cannot be opened or decoded.
+        """
+        with self._writing() as (manifest, hospital):
+            files = {entry.task: self.load_entry(entry) for entry in manifest.entries}
+            lean = {task: pruned(file) for task, file in files.items()}
+            changed = [task for task, file in files.items() if lean[task] is not file]
+            for task in changed:
+                manifest = manifest.with_entry(self._write(lean[task], hospital))
+            if changed:
+                self._commit(manifest)
+            return len(changed)
 
     def finish(self) -> None:
         """Finish what an interrupted write has left undone; needs no keys.
@@ -384,6 +413,21 @@ class Vault:
         if whole != log:
             write_whole(self.folder / LOG, whole)
 
+    def _refuse_others_networks(self, manifest: Manifest) -> None:
+        """A folder of networks that another hospital uses too would lose that one's: they are named nowhere here."""
+        if self.networks == self.folder or not self.networks.is_dir():
+            return
+        own, committed = manifest.hospitals | {self.keys.hospital}, {n for e in manifest.entries for n in e.names}
+        for path in self.networks.iterdir():
+            if path.name in committed or not NETWORK_NAME.match(path.name):
+                continue
+            with _naming(path.name):
+                place = Envelope.parse(path.read_bytes()).place
+            if place.hospital not in own:
+                raise VaultError(
+                    f"the folder of networks (network-dir) holds {place}: give each hospital a folder of its own"
+                )
+
     @contextmanager
     def _writing(self) -> Iterator[tuple[Manifest, str]]:
         """Hold the vault with the keys to write into it; hands out the manifest and whose the files are."""
@@ -400,6 +444,7 @@ class Vault:
         make_experiment(self.folder)
         with locked(self.folder, "the vault"):
             manifest = self.manifest()
+            self._refuse_others_networks(manifest)
             if not (self.folder / MANIFEST).exists():
                 if any(CUE_NAME.match(path.name) or path.name == LOG for path in self.folder.iterdir()):
                     raise VaultError(

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.foundation.errors import ConfigError, DataError, RecordsError, VaultError
+from braincl_med.foundation.errors import ConfigError, RecordsError, VaultError
 from braincl_med.foundation.files import canonical_json, locked, sha256_of
 from braincl_med.memory.weights import pack, unpack
 from braincl_med.privacy.audit import (
     BYTES_CHECK,
     CUES_CHECK,
     FILES_CHECK,
+    FIT_CHECK,
     FOLDER_CHECK,
     MANIFEST_CHECK,
     SCANS_CHECK,
@@ -73,7 +74,7 @@ def test_a_clean_vault_passes(site):
     assert vault["vault"] == "site-0"
     assert vault["experiments"] == ["trial"]
     assert vault["fidelity"] is None
-    assert len(vault["checks"]) == 8
+    assert len(vault["checks"]) == 11
     assert json.loads(json.dumps(report)) == report
     file = Vault(site / "trial").load(0)
     assert vault["files"][0] == {
@@ -95,7 +96,7 @@ def test_one_experiments_folder_is_a_vault_too(site):
 
 
 def test_two_vaults_are_judged_apart(site, tmp_path):
-    Vault(tmp_path / "site-1" / "trial").remember(cue_file()[0])
+    Vault(tmp_path / "site-1" / "trial").remember(cue_file(key="1" * 64)[0])
     (tmp_path / "site-1" / "trial" / "notes.txt").write_text("hello")
     report = audit([site, tmp_path / "site-1"])
     assert [v["passed"] for v in report["vaults"]] == [True, False]
@@ -362,8 +363,8 @@ def test_scans_of_none_of_several_vaults_are_refused(site, tmp_path):
     given = GivenScans(Scans.none(8))
     with pytest.raises(ConfigError, match="audit that vault alone"):
         audit([site, tmp_path / "site-1"], given)
-    with pytest.raises(DataError, match="experiment 'other'"):
-        audit([site], GivenScans(Scans.none(8), experiment="other"))
+    found = failures(site, GivenScans(Scans.none(8), experiment="other"))
+    assert found == {FIT_CHECK: "they are those of experiment 'other', which is not here"}
 
 
 def test_the_page_holds_every_failing_detail_escaped(site):

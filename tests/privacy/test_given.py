@@ -10,7 +10,7 @@ from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkp
 from braincl_med.federation.local import local_hospitals
 from braincl_med.foundation.errors import ConfigError, DataError, VaultError
 from braincl_med.messages.order import Order
-from braincl_med.privacy.audit import audit, passed
+from braincl_med.privacy.audit import FIT_CHECK, audit, passed
 from braincl_med.privacy.given import GivenScans, export_scans, load_scans
 from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.named import build_registry
@@ -90,10 +90,14 @@ def test_a_hospitals_vault_is_audited_against_its_own_scans(encoded, tmp_path):
     assert [t["task"] for t in fidelity["tasks"]] == ["quick/task-1", "quick/task-2", "quick/task-3"]
     assert fidelity["re-identified"] > 0.5
     assert 10 < fidelity["psnr"] < 60
-    with pytest.raises(DataError, match="hospital 'site-1': audit the vault of that name"):
-        audit(vaults[:1], given)
-    with pytest.raises(DataError, match="belongs to another vault"):
-        audit(vaults[:1], GivenScans(given.scans))
+    for wrong, reason in (
+        (given, "they are those of hospital 'site-1', which is not audited"),
+        (GivenScans(given.scans), "belongs to another vault"),
+    ):
+        (refused,) = audit(vaults[:1], wrong)["vaults"]
+        failed = {check["check"]: check["detail"] for check in refused["checks"] if not check["passed"]}
+        assert failed.keys() == {FIT_CHECK}
+        assert reason in failed[FIT_CHECK]
 
 
 def test_scans_are_not_written_below_the_state_root(encoded, tmp_path):

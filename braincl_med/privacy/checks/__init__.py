@@ -1,0 +1,1 @@
+"""What an audit looks for, a kind of thing a file."""
