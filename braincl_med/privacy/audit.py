@@ -151,7 +151,7 @@ def _of_state(state: Path, identifiers: Identifiers, probes: Probes | None) -> d
         "checks": checks,
         "files": [],
         "fidelity": None,
-        "manifests": [],
+        "manifests": {},
         "attacks": [],
     }
 
