@@ -130,7 +130,7 @@ def values_of(
         for name, tensor in report.weights.items():
             if tensor.is_floating_point():
                 moved = tensor.numpy() - order.weights[name].numpy() if name in order.weights else tensor.numpy()
-                yield f"weights.{name}", weight * moved.astype(np.float64)
+                yield f"weights.{name}", np.multiply(moved, weight, dtype=np.float64)
                 if told and name in ROWS:
                     yield f"rows.{name}", classes.reshape(-1, *[1] * (moved.ndim - 1)) * moved.astype(np.float64)
 

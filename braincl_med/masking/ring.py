@@ -107,7 +107,7 @@ class Layout:
                 clipped += int((np.abs(scaled) > most).sum())
                 np.clip(scaled, -most, most, out=scaled)
             target = vectors[field.bits]
-            target[start : start + field.size] = np.rint(scaled, out=scaled).astype(np.int64).astype(target.dtype)
+            target[start : start + field.size] = np.rint(scaled, out=scaled).astype(np.int64)
         return vectors, clipped
 
     def decode(self, vectors: Mapping[Bits, npt.NDArray[np.unsignedinteger]]) -> dict[str, npt.NDArray[np.float64]]:
