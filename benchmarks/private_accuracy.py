@@ -221,12 +221,18 @@ def on_basis(name: str, seed: int, data: Path) -> dict[str, Any]:
 Job = tuple[str, Callable[..., Any], tuple[Any, ...]]
 
 
+BEGUN = (
+    ("like", "batch"), ("half", "batch"), ("other", "batch"), ("like12", "batch"), ("like", "imagenet"),
+    ("other", "imagenet"), ("like12", "imagenet"), ("like", "group"),
+)  # fmt: skip
+"""Starts that are made for every seed, and how their networks normalise, or whose they are."""
+
+
 def jobs(parts: list[str], data: Path, out: Path) -> list[list[Job]]:
     """All runs, in waves: starts first."""
     waves: list[list[Job]] = [[], []]
     for seed in SEEDS:
-        for name, kind in [("like", "batch"), ("half", "batch"), ("other", "batch"), ("like12", "batch"),
-                           ("like", "imagenet"), ("other", "imagenet"), ("like12", "imagenet"), ("like", "group")]:  # fmt: skip  # noqa: E501
+        for name, kind in BEGUN:
             path = out / f"start-{name}-{kind}-{seed}.safetensors"
             waves[0].append((path.name, start, (name, kind, seed, data, path)))
             if "statistics" in parts and kind != "group":
@@ -282,49 +288,57 @@ def _mean(values: list[float], scale: float = 100, digits: int = 1) -> str:
     return f"{scale * np.mean(values):.{digits}f}{spread}" if values else ""
 
 
+def _table(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """Print a table in Markdown."""
+    print(f"\n### {title}\n")
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(row)} |")
+
+
+def _statistics(name: str, rows: list[dict[str, Any]]) -> None:
+    """Two tables of one start: accuracy by ε, and by class."""
+
+    def at(per_class: int, hospitals: int, spent: float, shared: bool) -> list[dict[str, Any]]:
+        key = (per_class, hospitals, spent, shared and spent < math.inf)
+        return [r for r in rows if (r["per_class"], r["hospitals"], r["epsilon"], r["shared"]) == key]
+
+    lines = []
+    for per_class, hospitals in itertools.product((100, 400, 1000), (1, 3, 5)):
+        for shared in (False, True) if hospitals > 1 else (False,):
+            found = [[r["accuracy"] for r in at(per_class, hospitals, e, shared)] for e in EPSILONS]
+            ratio = float(np.mean(found[1]) / np.mean(found[-1]))
+            start = [str(per_class), str(hospitals), "shared" if shared else "each"]
+            lines.append([*start, *map(_mean, found), f"{ratio:.3f}"])
+    by_epsilon = [f"ε = {e:g}" if e < math.inf else "no noise" for e in EPSILONS]
+    stream = rows[0]["stream"]
+    head = ["scans a class", "hospitals", "noise", *by_epsilon, "ε = 3 of no noise"]
+    _table(f"{name} ({stream}): last accuracy, %", head, lines)
+    means = [np.mean([r["classes"] for r in at(400, 1, e, False)], 0) for e in EPSILONS]
+    classes = [[label, *(f"{100 * x:.0f}" for x in mean)] for label, mean in zip(by_epsilon, means, strict=True)]
+    head = ["400 scans a class, one hospital", *(f"class {n}" for n in range(len(means[0])))]
+    _table(f"{name} ({stream}) by class, %", head, classes)
+
+
 def tables(out: Path) -> None:
     """Print what was found as Markdown, means and standard deviations over seeds."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
-    names = sorted({name.rsplit("-", 1)[0] for name in found if name.startswith("statistics-")})
-    for name in names:
+    for name in sorted({name.rsplit("-", 1)[0] for name in found if name.startswith("statistics-")}):
         rows = [row for seed in SEEDS for row in found.get(f"{name}-{seed}", [])]
-        print(f"\n### {name.removeprefix('statistics-')} ({rows[0]['stream']})\n")
-        print(
-            "| scans a class | hospitals | noise | ε = 1 | ε = 3 | ε = 8 | no noise | ε = 3 of no noise |\n|---|---|---|---|---|---|---|---|"  # noqa: E501
-        )
-        for per_class in (100, 400, 1000):
-            for hospitals in (1, 3, 5):
-                for shared in (False, True) if hospitals > 1 else (False,):
-                    at = {e: [r["accuracy"] for r in rows if (r["per_class"], r["hospitals"], r["epsilon"]) == (per_class, hospitals, e)  # noqa: E501
-                              and (r["shared"] == shared or e == math.inf)] for e in EPSILONS}  # fmt: skip
-                    kind = "shared" if shared else "each"
-                    ratio = np.mean(at[3.0]) / np.mean(at[math.inf])
-                    print(
-                        f"| {per_class} | {hospitals} | {kind} | {' | '.join(_mean(at[e]) for e in EPSILONS)} | {ratio:.3f} |"  # noqa: E501
-                    )
-        classes = {
-            e: np.mean(
-                [r["classes"] for r in rows if (r["per_class"], r["hospitals"], r["epsilon"]) == (400, 1, e)], 0
-            )
-            for e in EPSILONS
-        }
-        print("\nby class, 400 scans a class, one hospital:\n")
-        for e in EPSILONS:
-            print(f"| {e:g} | " + " | ".join(f"{100 * x:.0f}" for x in classes[e]) + " |")
-    print("\n### basis\n")
+        _statistics(name.removeprefix("statistics-"), rows)
+    lines = []
     for name in BASES:
-        rows = [found[f"basis-{name}-{seed}"] for seed in SEEDS if f"basis-{name}-{seed}" in found]
-        print(
-            f"| {name} | {_mean([r['accuracy'] for r in rows])} | {_mean([r['bytes'] for r in rows], 1)} | {len(rows)} |"  # noqa: E501
-        )
-    print("\n### updates\n")
-    for hospitals in (1, 3):
-        for e in EPSILONS:
-            rows = [found[key] for seed in SEEDS if (key := f"updates-{e}-{hospitals}-{seed}") in found]
-            noise = _mean([r["noise"] for r in rows], 1, 2)
-            print(
-                f"| {hospitals} | {e:g} | {_mean([r['accuracy'] for r in rows])} | {noise} | {_mean([r['seconds'] for r in rows], 1, 0)} | {len(rows)} |"  # noqa: E501
-            )
+        runs = [found[key] for seed in SEEDS if (key := f"basis-{name}-{seed}") in found]
+        of = _mean([r["accuracy"] for r in runs]), _mean([r["bytes"] for r in runs], 1)
+        lines.append([name, *of, str(len(runs))])
+    _table("Memory bases", ["basis", "last accuracy, %", "bytes a scan", "seeds"], lines)
+    lines = []
+    for hospitals, e in itertools.product((1, 3), EPSILONS):
+        runs = [found[key] for seed in SEEDS if (key := f"updates-{e}-{hospitals}-{seed}") in found]
+        noise = _mean([r["noise"] for r in runs], 1, 2) if e < math.inf else "none"
+        seconds = _mean([r["seconds"] for r in runs], 1, 0)
+        lines.append([str(hospitals), f"{e:g}", _mean([r["accuracy"] for r in runs]), noise, seconds, str(len(runs))])
+    head = ["hospitals", "ε", "last accuracy, %", "noise multiplier", "seconds", "seeds that finished"]
+    _table("Updates by DP-SGD", head, lines)
 
 
 if __name__ == "__main__":

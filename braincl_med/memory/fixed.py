@@ -16,7 +16,7 @@ import torch
 
 from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.errors import VaultError
-from braincl_med.memory.networks import FIXED, MemoryShape, PatternCompletion, PatternSeparation
+from braincl_med.memory.networks import FIXED_BASIS, MemoryShape, PatternCompletion, PatternSeparation
 from braincl_med.memory.training import as_tensor
 from braincl_med.settings.memory import LinearMemory
 
@@ -71,9 +71,9 @@ def fit_fixed(images: Images, config: LinearMemory) -> tuple[PatternSeparation, 
 
 
 def _shape(height: int, width: int, config: LinearMemory, channels: int) -> MemoryShape:
-    shape = MemoryShape(3, height, width, 1, 0, config.down_samplings, True, basis=FIXED)
+    shape = MemoryShape(3, height, width, 1, 0, config.down_samplings, True, basis=FIXED_BASIS)
     limit = 3 * shape.block[0] * shape.block[1]
-    return MemoryShape(3, height, width, min(channels, limit), 0, config.down_samplings, True, basis=FIXED)
+    return MemoryShape(3, height, width, min(channels, limit), 0, config.down_samplings, True, basis=FIXED_BASIS)
 
 
 @torch.no_grad()

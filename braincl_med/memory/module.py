@@ -15,7 +15,14 @@ from braincl_med.memory.components import blocks_of, principal_components, start
 from braincl_med.memory.fixed import fit_fixed
 from braincl_med.memory.guide import gradients_of, train_guide
 from braincl_med.memory.metric import Metric
-from braincl_med.memory.networks import WIDTHS, MemoryShape, PatternCompletion, PatternSeparation, with_refinement
+from braincl_med.memory.networks import (
+    PUBLIC_BASIS,
+    WIDTHS,
+    MemoryShape,
+    PatternCompletion,
+    PatternSeparation,
+    with_refinement,
+)
 from braincl_med.memory.rounding import cost_of_linear_path, round_all, round_linear_path, round_refinement
 from braincl_med.memory.symmetry import SYMMETRIES
 from braincl_med.memory.training import as_tensor, refine, train
@@ -95,7 +102,7 @@ def fit(
     will see. Without a linear path the networks are trained as the paper has it. A fixed basis is fitted to nothing.
 
     Args:
-        images: (n, height, width, 3) uint8, at least one.
+        images: (n, height, width, 3) uint8, at least one; with a public basis those that teach it.
         config: shape, losses and training.
         seed: of weights, noise and order; the same seed gives the same networks on the same machine.
         labels: (n,) classes for the guide; without them there is none.
@@ -186,4 +193,5 @@ def _shape(
         down_samplings=config.down_samplings,
         linear=not hidden,
         refining_channels=0,
+        basis=PUBLIC_BASIS if isinstance(config, LinearMemory) and config.basis == "public" else "",
     )

@@ -24,8 +24,10 @@ from braincl_med.memory.symmetry import SYMMETRIES
 
 KERNEL = 5
 REFINING_KERNEL = 3
-FIXED = "dct"
+FIXED_BASIS = "dct"
 """A basis that no scan taught (`memory.fixed`)."""
+PUBLIC_BASIS = "public"
+"""A basis that other scans taught than the task's, stored like the task's own."""
 WIDTHS = {"paper": (128, 192), "small": (32, 48)}
 """Channels N of the hidden layers and M of the cue, by preset."""
 
@@ -44,7 +46,7 @@ class MemoryShape:
         refining_channels: channels of the refining convolutions' hidden layers; 0 when there are none.
         kinds: how many of the cue's channels are components of each kind (`memory.symmetry`), in this order; empty
             when there is one kind.
-        basis: of the linear path: empty for components that scans taught and the file holds, or `FIXED`.
+        basis: `PUBLIC_BASIS`, `FIXED_BASIS`, or empty where the task's scans taught the linear path's components.
     """
 
     channels: int
@@ -77,10 +79,10 @@ class MemoryShape:
         if self.channels == 2:
             raise VaultError("memory shape: channels is 2, expected 1 or 3")
         self._check_kinds()
-        if self.basis not in ("", FIXED):
-            raise VaultError(f"memory shape: basis is {str(self.basis)[:20]!r}, expected nothing or '{FIXED}'")
+        if self.basis not in ("", PUBLIC_BASIS, FIXED_BASIS):
+            raise VaultError(f"memory shape: basis is {str(self.basis)[:20]!r}, expected 'public', 'dct' or nothing")
         whole = (self.channels, self.hidden_channels, self.linear, self.refining_channels, self.kinds)
-        if self.basis and whole != (3, 0, True, 0, ()):
+        if self.basis == FIXED_BASIS and whole != (3, 0, True, 0, ()):
             raise VaultError("memory shape: a fixed basis has three channels and a linear path alone")
 
     def _check_kinds(self) -> None:
@@ -120,7 +122,7 @@ class MemoryShape:
         return (self.cue_channels, *self.grid)
 
     def as_json(self) -> dict[str, Any]:
-        """The shape as it stands in a cue file's header; files of version 3 know no basis but the stored one."""
+        """The shape as it stands in a cue file's header; up to version 3 a basis is the task's own."""
         told = {**asdict(self), "kinds": list(self.kinds)}
         return told if self.basis else {key: value for key, value in told.items() if key != "basis"}
 

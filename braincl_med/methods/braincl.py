@@ -48,16 +48,24 @@ def _encode(site: Site, order: Order) -> Report:
     A task that is already in the vault under the same key is not encoded again, so a repeated order is harmless.
     Tasks that this hospital missed, because it was away, are made up for.
     """
-    # Before anything is learned, not at sleep: a memory that was lost or changed cannot be made up for.
+    for earlier in _missed(site, order):
+        try:
+            _encode_task(site, replace(order, task=earlier))
+        except BrainclError as error:
+            log.warning("%s: task %d was missed and cannot be made up for: %s", site.name, earlier, error)
+    return Report(site.name, examples=_encode_task(site, order))
+
+
+def _missed(site: Site, order: Order) -> list[int]:
+    """The earlier tasks that this hospital has no memory of, because it was away and not because it was erased.
+
+    Raises:
+        VaultError: a memory was lost or changed. That is looked at before anything is learned, not at sleep: it
+            cannot be made up for.
+    """
     check(site.vault)
     erased = {erasure.task for erasure in site.vault.erasures()}
-    for earlier in range(order.task):
-        if site.vault.entry(earlier) is None and earlier not in erased:
-            try:
-                _encode_task(site, replace(order, task=earlier))
-            except BrainclError as error:
-                log.warning("%s: task %d was missed and cannot be made up for: %s", site.name, earlier, error)
-    return Report(site.name, examples=_encode_task(site, order))
+    return [task for task in range(order.task) if site.vault.entry(task) is None and task not in erased]
 
 
 def _release(site: Site, order: Order) -> Report:
@@ -65,17 +73,14 @@ def _release(site: Site, order: Order) -> Report:
 
     A repeated order finds the task in the vault, and is answered by the numbers of the first time.
     """
-    check(site.vault)
-    erased = {erasure.task for erasure in site.vault.erasures()}
     scans = {}
-    for task in range(order.task + 1):
-        if site.vault.entry(task) is None and task not in erased:
-            try:
-                scans[task] = site.raw(order.registry, task)
-            except BrainclError as error:
-                if task == order.task:
-                    raise
-                log.warning("%s: task %d was missed and cannot be made up for: %s", site.name, task, error)
+    for task in _missed(site, order):
+        try:
+            scans[task] = site.raw(order.registry, task)
+        except BrainclError as error:
+            log.warning("%s: task %d was missed and cannot be made up for: %s", site.name, task, error)
+    if site.vault.entry(order.task) is None:
+        scans[order.task] = site.raw(order.registry, order.task)
     report = tell_statistics(site, order, scans)
     for task, raw in scans.items():
         _encode_task(site, replace(order, task=task), raw)

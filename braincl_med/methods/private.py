@@ -6,7 +6,8 @@ evaluate ─► counts of test scans by true and predicted class are told with n
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,26 +16,43 @@ from braincl_med.cortex.cortex import Cortex, Weights, extract_features
 from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.dp.counts import noisy_counts, shares_of
 from braincl_med.dp.gaussian import multiplier_for, secret_generator
-from braincl_med.dp.ledger import Entry
+from braincl_med.dp.ledger import Entry, Kind, Unit
 from braincl_med.dp.statistics import COUNTS, impossible_statistics, no_statistics, released, statistics
 from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.phase import Answer, Site
 from braincl_med.phases.dpsgd import Sampling
-from braincl_med.streams.tasks import Scans
+from braincl_med.streams.tasks import ClassSpec, Scans
 
 CONFUSION = "confusion"
 TOLD_STATISTICS = Answer(no_statistics, impossible=impossible_statistics)
 
 
-def digest_of(order: Order) -> str:
-    """SHA-256 of all that an order asks for: asked once more, it is no new release."""
+def digest_of(site: Site, order: Order) -> str:
+    """SHA-256 of all that decides an answer: asked for once more, under the same settings, it is no new release."""
     classes = [spec.key for spec in order.registry.classes[: order.registry.seen(order.task)]]
     tensors = [
         (name, sha256_of(tensor.contiguous().numpy().tobytes())) for name, tensor in sorted(order.weights.items())
     ]
-    return sha256_of(canonical_json([order.experiment, order.task, order.phase, order.round, classes, tensors]))
+    asked = [order.experiment, order.task, order.phase, order.round, classes, tensors]
+    # How answers are joined decides none of them.
+    settings = {name: section for name, section in site.config.as_result_settings().items() if name != "federation"}
+    return sha256_of(canonical_json([*asked, settings, site.share, site.config.federation.hospitals]))
+
+
+def entry_of(site: Site, order: Order, scans: Kind, classes: Iterable[ClassSpec], **cost: Any) -> Entry:
+    """The ledger's entry of an order: which scans of which classes it reads, and what that costs (`Entry`)."""
+    return Entry(
+        order=digest_of(site, order),
+        experiment=order.experiment,
+        task=order.task,
+        phase=order.phase,
+        round=order.round,
+        scans=scans,
+        classes=tuple(spec.key for spec in classes),
+        **cost,
+    )
 
 
 def once(site: Site, order: Order, entry: Entry, make: Callable[[], Weights]) -> Weights:
@@ -58,23 +76,15 @@ def tell_statistics(site: Site, order: Order, scans: dict[int, Scans]) -> Report
     Of no task at all, where all were encoded before, there is only what was told then.
     """
     privacy, registry = site.config.privacy, order.registry
-    if not scans and site.ledger.answered(digest_of(order), order.experiment) is None:
-        return Report(site.name)
-    together = [one for one in scans.values() if one.patients is not None]
+    known = any(one.patients is not None for one in scans.values())
     multiplier = multiplier_for(privacy.release_epsilon, privacy.delta)
-    entry = Entry(
-        order=digest_of(order),
-        experiment=order.experiment,
-        task=order.task,
-        phase=order.phase,
-        round=order.round,
-        scans="training",
-        classes=tuple(spec.key for task in scans for spec in registry.tasks[task].classes),
-        unit="patient" if together else "scan",
-        multiplier=multiplier,
-        # A patient may have scans of several tasks, and each of them is released with noise of its own.
-        steps=len(scans) if together else 1,
-    )
+    classes = [spec for task in scans for spec in registry.tasks[task].classes]
+    unit: Unit = "patient" if known else "scan"
+    # A patient may have scans of several tasks, and each of them is released with noise of its own.
+    steps = len(scans) if known else 1
+    entry = entry_of(site, order, "training", classes, unit=unit, multiplier=multiplier, steps=steps)
+    if not scans and site.ledger.answered(entry.order, entry.experiment) is None:
+        return Report(site.name)
 
     def make() -> Weights:
         cortex = site.method.network(order.weights, site.config.cortex)
@@ -105,19 +115,9 @@ def tell_update(
         learn: trains the network in place.
     """
     privacy, registry = site.config.privacy, order.registry
-    entry = Entry(
-        order=digest_of(order),
-        experiment=order.experiment,
-        task=order.task,
-        phase=order.phase,
-        round=order.round,
-        scans="training",
-        classes=tuple(registry.classes[number].key for number in np.unique(samples.labels).tolist()),
-        unit="scan",
-        multiplier=privacy.noise_multiplier,
-        rate=sampling.rate,
-        steps=sampling.steps,
-    )
+    classes = [registry.classes[number] for number in np.unique(samples.labels).tolist()]
+    cost = {"unit": "scan", "multiplier": privacy.noise_multiplier, "rate": sampling.rate, "steps": sampling.steps}
+    entry = entry_of(site, order, "training", classes, **cost)
 
     def make() -> Weights:
         cortex = site.method.network(order.weights, site.config.cortex)
@@ -138,19 +138,12 @@ def tell_counts(site: Site, order: Order) -> Report:
     seen = registry.seen(order.task)
     scans = [site.evaluated(registry, task) for task in range(order.task + 1)]
     known = any(one.patients is not None for one in scans)
-    entry = Entry(
-        order=digest_of(order),
-        experiment=order.experiment,
-        task=order.task,
-        phase=order.phase,
-        round=order.round,
-        scans="test",
-        classes=tuple(spec.key for spec in registry.classes[:seen]),
-        unit="patient" if known else "scan",
-        # Tasks are counted apart, and a patient may have scans of several.
-        multiplier=multiplier_for(privacy.figures_epsilon, privacy.delta) * (math.sqrt(len(scans)) if known else 1),
-        steps=len(scans) if known else 1,
-    )
+    # A patient may have scans of several tasks: as many counts, with noise that makes them cost as much as one.
+    unit: Unit = "patient" if known else "scan"
+    steps = len(scans) if known else 1
+    multiplier = multiplier_for(privacy.figures_epsilon, privacy.delta) * math.sqrt(steps)
+    classes = registry.classes[:seen]
+    entry = entry_of(site, order, "test", classes, unit=unit, multiplier=multiplier, steps=steps)
 
     def make() -> Weights:
         shared = {name: tensor for name, tensor in order.weights.items() if not name.startswith(MOMENTS)}

@@ -14,11 +14,10 @@ from braincl_med.methods.private import tell_update
 from braincl_med.phases.dpsgd import Sampling, sleep_privately
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.rounds import epochs_of_round
-from braincl_med.phases.sleep import calibrate, sleep
+from braincl_med.phases.sleep import CALIBRATION_BATCH, calibrate, sleep
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Scans
 
-CALIBRATION_BATCH = 128
 FEWEST = 2
 """Samples to train on: batch statistics of a single scan mean nothing, and torch refuses them."""
 

@@ -12,11 +12,9 @@ from braincl_med.cortex.start import started
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.progress import Progress
 from braincl_med.foundation.seeding import seed_everything, seed_for
-from braincl_med.phases.sleep import calibrate, sleep
+from braincl_med.phases.sleep import CALIBRATION_BATCH, calibrate, sleep
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Scans
-
-CALIBRATION_BATCH = 128
 
 
 def known_start(

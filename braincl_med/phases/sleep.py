@@ -19,6 +19,8 @@ MILESTONES = (1 / 3, 2 / 3)
 DECAY = 0.1
 WARM_UP = 0.05
 FINAL_SHARE = 0.01
+CALIBRATION_BATCH = 128
+"""Samples whose statistics are taken together when normalisation is calibrated."""
 Objective = Callable[[Cortex, Tensor, Tensor], Tensor]
 """The loss of a batch: the network in training, augmented scans (B, 3, H, W) and class numbers (B,)."""
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.files import sha256_of
-from braincl_med.privacy.audit import Report, passed
+from braincl_med.privacy.audit import passed
 from braincl_med.privacy.template import TEMPLATE
+from braincl_med.privacy.vault_audit import Report
 from braincl_med.privacy.words import GLOSSARY, LIMITS, opening
 
 WARNING = (

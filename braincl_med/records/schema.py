@@ -7,8 +7,6 @@ from braincl_med.streams.tasks import Registry
 
 SCHEMA_VERSION = 2
 """Version 1 had no table `privacy`."""
-TOGETHER = "(all)"
-"""In a hospital's place where only the sum over all of them is known; no hospital can have this name."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiment (
   name TEXT PRIMARY KEY, method TEXT NOT NULL, seed INTEGER NOT NULL, config TEXT NOT NULL,

@@ -10,7 +10,8 @@
     40  header (JSON) · tables · completion network (rounded, entropy-coded) · payload (u32 words, shard after shard)
     end SHA-256 of everything before it, 32 bytes
 
-Version 4 has a basis that is not stored (`memory.fixed`); files with a stored one remain version 3.
+Version 4 says of its basis that the task's scans did not teach it, and stores no fixed one (`memory.fixed`); other
+files remain version 3.
 Version 2 had no kinds in its shape (all its components are of one kind); version 1 held the completion network as
 safetensors in half precision. Both are read, and stay what they are when records are taken out of them.
 
@@ -37,12 +38,12 @@ from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import canonical_json
 from braincl_med.memory.coding import Cues, FrequencyTables, decode, encode, shard_slices
 from braincl_med.memory.fixed import unpack_fixed
-from braincl_med.memory.networks import MemoryShape, PatternCompletion, parameters_of
+from braincl_med.memory.networks import FIXED_BASIS, MemoryShape, PatternCompletion, parameters_of
 from braincl_med.memory.weights import pack, unpack
 
 MAGIC = b"BRAINCUE"
 VERSION = 3
-OF_FIXED_BASIS = 4
+OF_OTHER_BASIS = 4
 READABLE = (1, 2, 3, 4)
 FIXED = struct.Struct("<8sHHIQQQ")
 CHECKSUM = 32
@@ -131,9 +132,10 @@ class CueFile:
             cues: class number to (records, M, rows, columns).
             tables: of the whole task.
             completion: the completion network's bytes, as the version has them.
-            version: of the file, which says how the completion network is stored; a fixed basis has one of its own.
+            version: of the file, which says how the completion network is stored; a basis that other scans or none
+                taught has one of its own.
         """
-        version = OF_FIXED_BASIS if header.shape.get("basis") else version
+        version = OF_OTHER_BASIS if header.shape.get("basis") else version
         words = [encode(cues[shard.label], tables) for shard in header.shards]
         shards = tuple(
             shard.model_copy(update={"words": len(w)}) for shard, w in zip(header.shards, words, strict=True)
@@ -184,10 +186,8 @@ class CueFile:
         parts = [content[FIXED.size :][s] for s in shard_slices(list(lengths))]
         header = _header(parts[0])
         shape = _shape(header)
-        if bool(shape.basis) != (number == OF_FIXED_BASIS):
-            raise VaultError(
-                f"a file of version {number} has {'a' if shape.basis else 'no'} fixed basis: it was changed"
-            )
+        if bool(shape.basis) != (number == OF_OTHER_BASIS):
+            raise VaultError(f"a file of version {number} names the basis {shape.basis!r}: it was changed")
         tables = FrequencyTables.from_bytes(parts[1], shape.cue_channels)
         file = CueFile(header, shape, tables, parts[2], parts[3], number)
         file._check_shards()
@@ -248,7 +248,7 @@ class CueFile:
         Raises:
             VaultError: its bytes are not those of a network of the header's shape, or not finite.
         """
-        if self.shape.basis:
+        if self.shape.basis == FIXED_BASIS:
             return unpack_fixed(self.completion, self.shape)
         if self.version > 1:
             return unpack(self.completion, self.shape)[0]
@@ -260,7 +260,7 @@ class CueFile:
         Raises:
             VaultError: the completion network cannot be read.
         """
-        if self.shape.basis:
+        if self.shape.basis == FIXED_BASIS:
             self.network()
             completion = self.completion
         elif self.version > 1:

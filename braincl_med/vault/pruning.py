@@ -1,6 +1,7 @@
 """A cue file without the components that none of its records uses: they serve no recall, and could hold anything.
 
-Networks with convolutions, as the paper has them, have no components and stay as they are.
+Networks with convolutions, as the paper has them, have no components and stay as they are; so do those of a fixed
+basis, whose components nobody chose.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from braincl_med.memory.coding import Cues, FrequencyTables
-from braincl_med.memory.networks import MemoryShape, PatternCompletion
+from braincl_med.memory.networks import FIXED_BASIS, MemoryShape, PatternCompletion
 from braincl_med.memory.symmetry import TRANSPOSED
 from braincl_med.memory.weights import CodedTensor, pack, unpack
 from braincl_med.vault.cuefile import CueFile
@@ -20,8 +21,10 @@ ROWS = "synthesis.weight"
 
 
 def has_components(file: CueFile) -> bool:
-    """Whether the cues of a file are coordinates of components, which can be taken out one by one."""
-    return file.version > 1 and file.shape.linear and not file.shape.hidden_channels
+    """Whether the cues of a file are coordinates of components, which it holds and can be taken out one by one."""
+    return (
+        file.version > 1 and file.shape.linear and not file.shape.hidden_channels and file.shape.basis != FIXED_BASIS
+    )
 
 
 def used_channels(shape: MemoryShape, cues: Mapping[int, Cues]) -> npt.NDArray[np.bool_]:

@@ -44,7 +44,7 @@ class Refit:
 
 def basis_of_scans(shape: MemoryShape) -> bool:
     """Whether a memory of this shape has a mean and components that are a function of its task's scans alone."""
-    return shape.linear and not shape.hidden_channels
+    return shape.linear and not shape.hidden_channels and not shape.basis
 
 
 def too_few(file: CueFile) -> bool:

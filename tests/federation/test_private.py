@@ -1,28 +1,36 @@
 """A federation under differential privacy: what leaves, who is stopped, what a repeated order is answered with."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from typer.testing import CliRunner
 
+from apps.cli.main import app
 from braincl_med.cortex.cortex import apart
 from braincl_med.dp.statistics import COUNTS, RELEASES, STATISTICS, statistics
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.memory.module import complete
+from braincl_med.messages.order import Order
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import NOTHING, WEIGHTS, Phase
+from braincl_med.methods.private import digest_of
 from braincl_med.phases.known_start import known_start
+from braincl_med.privacy.audit import audit
 from braincl_med.records.schema import TOGETHER
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
 from braincl_med.streams.tasks import Scans
-from tests.federation.experiments import tiny
+from braincl_med.vault.refit import FEWEST_LEFT
+from tests.federation.experiments import TINY, tiny
 
 STATISTICAL = {
     "cortex_features": 8,
@@ -147,6 +155,65 @@ def test_noisy_sums_add_up_under_masks_to_what_they_are_without(tmp_path, start)
         torch.testing.assert_close(masked[name], tensor, rtol=1e-9, atol=1e-6)
     assert counts[0] == (TOGETHER,)
     assert spent > 0
+
+
+def test_under_other_settings_the_same_order_is_another_release(statistical, tmp_path):
+    """An answer with more noise must not stand for one with less, nor the other way round."""
+    run_locally(statistical)
+    hospital = local_hospitals(statistical)[0]
+    order = Order("tiny", 0, "release", 0, build_registry(statistical.stream, statistical.seed))
+    louder = statistical.model_copy(update={"privacy": statistical.privacy.model_copy(update={"release_epsilon": 9})})
+    assert digest_of(hospital, order) == digest_of(dataclasses.replace(hospital), order)
+    assert digest_of(hospital, order) != digest_of(dataclasses.replace(hospital, config=louder), order)
+
+
+def test_an_audit_accounts_for_the_ledger_and_nothing_else_beside_it(statistical, tmp_path):
+    run_locally(statistical)
+    report = audit([tmp_path / "site-0"], state=tmp_path)
+    failed = [(c["check"], c["detail"]) for v in report["vaults"] for c in v["checks"] if not c["passed"]]
+    assert failed == []
+    (tmp_path / "site-0" / ".privacy" / "patients.txt").write_text("somebody")
+    (vault, _) = audit([tmp_path / "site-0"], state=tmp_path)["vaults"]
+    assert any("'.privacy/patients.txt' does not belong" in c["detail"] for c in vault["checks"])
+
+
+@pytest.mark.parametrize(
+    "basis", [{"memory_basis": "fixed"}, {"memory_basis": "public", "memory_public": "phantom-fundus"}]
+)
+def test_erasure_from_a_basis_that_the_tasks_scans_did_not_teach_leaves_it_as_it_is(tmp_path, basis):
+    config = tiny(tmp_path, stream_task_count=1, sleep_enabled="false", memory_components=64, **basis)
+    run_locally(config)
+    vault = local_hospitals(config)[0].vault
+    before = vault.load(0)
+    assert before.version == 4
+    assert before.shape.basis == {"fixed": "dct", "public": "public"}[basis["memory_basis"]]
+    vault.erase(0, before.header.shards[0].dataset_label, [0])
+    after = vault.load(0)
+    assert after.records == before.records - 1 < FEWEST_LEFT
+    label = before.header.shards[0].label
+    recalls = [complete(file.network(), file.cues(label)) for file in (before, after)]
+    assert np.array_equal(recalls[1], recalls[0][1:]), "nothing was fitted anew: there is nothing to undo"
+    report = audit([vault.folder])
+    assert [c["detail"] for c in report["vaults"][0]["checks"] if not c["passed"]] == []
+
+
+def test_the_commands_make_a_start_and_print_a_ledger(tmp_path, start, statistical):
+    run_locally(statistical)
+    told = CliRunner().invoke(app, ["privacy", "ledger", str(tmp_path / "site-0")])
+    assert told.exit_code == 0
+    assert told.stdout.splitlines()[-1].startswith("ε = 2.000 at δ = 1e-05 over 4 releases")
+    as_json = json.loads(CliRunner().invoke(app, ["privacy", "ledger", str(tmp_path / "site-0"), "--json"]).stdout)
+    assert as_json["epsilon"] == pytest.approx(2, rel=1e-6)
+    assert len(as_json["releases"]) == 4
+    settings = tmp_path / "public.yaml"
+    settings.write_text(TINY)
+    keys = ["-c", "cortex-features=8", "-c", "seed=9", "-c", "sleep-epochs=2", "-c", "sleep-rounds=1"]
+    made = CliRunner().invoke(app, ["start", str(settings), str(tmp_path / "out.safetensors"), *keys])
+    assert made.exit_code == 0, made.output
+    assert set(load_file(tmp_path / "out.safetensors")) == set(load_file(start))
+    assert "learned from 108 public scans" in made.output
+    refused = CliRunner().invoke(app, ["start", str(settings), str(tmp_path / "out.bin"), *keys])
+    assert refused.exit_code == 1
 
 
 def test_a_hospital_whose_ledger_is_full_is_left_out_and_the_federation_goes_on(statistical, tmp_path):

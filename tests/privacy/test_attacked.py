@@ -27,10 +27,10 @@ from braincl_med.settings.memory import LinearMemory
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Scans
 from braincl_med.vault.cuefile import CODER, CueFile, Header, Shard
+from braincl_med.vault.pruning import pruned
 from braincl_med.vault.vault import Vault
 from tests.privacy.attacks.blobs import blobs
 from tests.small_backbone import SmallBackbone  # noqa: F401  (registers "small")
-from tests.vault.test_cuefile import KEY
 
 MEMORY = LinearMemory(step=0.1, guidance=0)
 SCANS = 64
@@ -46,9 +46,10 @@ def memory_of(scans, seed):
               recall_error=recall_error(module.completion, cues[c], images[c]))
         for c in (0, 1)
     )  # fmt: skip
-    header = Header(experiment="trial", task=0, task_name="blobs", memory="working", key=KEY, coder=CODER,
+    key = sha256_of(b"%d" % seed)
+    header = Header(experiment="trial", task=0, task_name="blobs", memory="working", key=key, coder=CODER,
                     shape=module.completion.shape.as_json(), shards=shards)  # fmt: skip
-    return CueFile.pack(header, cues, FrequencyTables.of(np.concatenate(list(cues.values()))), module.stored)
+    return pruned(CueFile.pack(header, cues, FrequencyTables.of(np.concatenate(list(cues.values()))), module.stored))
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def test_files_that_name_single_scans_are_their_owners_alone(audited, tmp_path, 
 
     asked = []
 
-    def audit_instead(vaults, given, keys, minutes, state):
+    def audit_instead(vaults, given, keys, identifiers, state, minutes):
         asked.append((minutes, state))
         return audited if attacked_too else without_worst(audited)
 

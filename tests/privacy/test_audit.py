@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from braincl_med.foundation.errors import ConfigError, RecordsError, VaultError
 from braincl_med.foundation.files import canonical_json, locked, sha256_of
 from braincl_med.memory.weights import pack, unpack
-from braincl_med.privacy.audit import (
+from braincl_med.privacy.audit import audit, passed
+from braincl_med.privacy.checks.titles import (
     BYTES_CHECK,
     CUES_CHECK,
     FILES_CHECK,
@@ -20,8 +21,6 @@ from braincl_med.privacy.audit import (
     FOLDER_CHECK,
     MANIFEST_CHECK,
     SCANS_CHECK,
-    audit,
-    passed,
 )
 from braincl_med.privacy.given import GivenScans
 from braincl_med.privacy.page import WARNING, html, text

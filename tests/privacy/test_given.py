@@ -10,7 +10,8 @@ from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkp
 from braincl_med.federation.local import local_hospitals
 from braincl_med.foundation.errors import ConfigError, DataError, VaultError
 from braincl_med.messages.order import Order
-from braincl_med.privacy.audit import FIT_CHECK, audit, passed
+from braincl_med.privacy.audit import audit, passed
+from braincl_med.privacy.checks.titles import FIT_CHECK
 from braincl_med.privacy.given import GivenScans, export_scans, load_scans
 from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.named import build_registry

@@ -19,9 +19,9 @@ from braincl_med.foundation.files import sha256_of
 from braincl_med.memory.coding import FrequencyTables
 from braincl_med.memory.networks import MemoryShape, PatternCompletion
 from braincl_med.memory.weights import pack, round_weights
-from braincl_med.privacy import audit as audits
 from braincl_med.privacy.audit import audit, passed
 from braincl_med.privacy.checks import state as below
+from braincl_med.privacy.checks import titles
 from braincl_med.privacy.checks.identifiers import Identifiers, read_identifiers
 from braincl_med.privacy.given import export_scans, load_scans
 from braincl_med.settings.loading import load_experiment
@@ -116,10 +116,10 @@ def test_a_scan_in_a_component_that_no_record_uses_fails(ran, state):
     record = f"phantom-smear/{labels[7]}:{(labels[:7] == labels[7]).sum()}"
     name = committed(vault, with_rows(file, row[None], lambda n: np.zeros((n, 1, *file.shape.grid))))
     found = failures(state)
-    assert found.keys() == {audits.UNUSED_CHECK}
-    assert found[audits.UNUSED_CHECK].startswith(f"'tiny/{name}' has component {file.shape.cue_channels}, which no")
+    assert found.keys() == {titles.UNUSED_CHECK}
+    assert found[titles.UNUSED_CHECK].startswith(f"'tiny/{name}' has component {file.shape.cue_channels}, which no")
     told = failures(state, ran[1])
-    assert f"'tiny/{name}' shows the scan of {record} at " in told[audits.SHOWN_CHECK]
+    assert f"'tiny/{name}' shows the scan of {record} at " in told[titles.SHOWN_CHECK]
     # Taking out what no record uses takes out the scan, and changes no recall.
     before = vault.recall(0).images
     assert "1 file written again" in CliRunner().invoke(app, ["vault", "tidy", str(state / "site-0")]).output
@@ -139,8 +139,8 @@ def test_a_scan_in_one_or_several_rows_that_records_do_use_fails_with_scans(ran,
     name = committed(vault, with_rows(file, rows, lambda n: np.ones((n, 2 * pieces, *file.shape.grid))))
     assert failures(state) == {}, "nothing can be said of used rows without scans"
     found = failures(state, ran[1])
-    assert found.keys() == {audits.SHOWN_CHECK}
-    assert f"'tiny/{name}' shows the scan of " in found[audits.SHOWN_CHECK]
+    assert found.keys() == {titles.SHOWN_CHECK}
+    assert f"'tiny/{name}' shows the scan of " in found[titles.SHOWN_CHECK]
 
 
 def forged_header(vault, **changes):
@@ -169,38 +169,38 @@ def test_a_name_where_a_name_may_stand_fails_by_the_run_store_and_by_given_ident
         changes = {"shards": (first.model_copy(update={"dataset_label": changes["shards"]}), *rest)}
     name = committed(vault, forged_header(vault, **changes))
     by_store = failures(state, identifiers=Identifiers())
-    assert by_store.keys() == {audits.NAMES_CHECK}
-    assert f"'tiny/{name}'" in by_store[audits.NAMES_CHECK]
-    assert told in by_store[audits.NAMES_CHECK]
+    assert by_store.keys() == {titles.NAMES_CHECK}
+    assert f"'tiny/{name}'" in by_store[titles.NAMES_CHECK]
+    assert told in by_store[titles.NAMES_CHECK]
     by_name = failures(state, keys_of_run=False)
-    assert f"'tiny/{name}' holds identifier 1" in by_name[audits.IDENTIFIERS_CHECK]
-    assert "Jane" not in by_name[audits.IDENTIFIERS_CHECK]
+    assert f"'tiny/{name}' holds identifier 1" in by_name[titles.IDENTIFIERS_CHECK]
+    assert "Jane" not in by_name[titles.IDENTIFIERS_CHECK]
 
 
 def test_a_name_as_experiment_fails(state):
     (state / "site-0" / "tiny").rename(state / "site-0" / "jane-doe")
     found = failures(state)
-    assert "'jane-doe' is in none of its experiments" in found[audits.NAMES_CHECK]
-    assert "is named by identifier 1" in found[audits.IDENTIFIERS_CHECK]
+    assert "'jane-doe' is in none of its experiments" in found[titles.NAMES_CHECK]
+    assert "is named by identifier 1" in found[titles.IDENTIFIERS_CHECK]
     (state / "site-0" / "jane-doe").rename(state / "site-0" / "Jane")
-    assert "has experiment 'tiny', expected 'Jane'" in failures(state)[audits.FILES_CHECK]
+    assert "has experiment 'tiny', expected 'Jane'" in failures(state)[titles.FILES_CHECK]
 
 
 def test_another_hospitals_committed_file_fails(state):
     mine, other = (Vault(state / site / "tiny") for site in ("site-0", "site-1"))
     name = committed(mine, other.load(0))
     found = failures(state)
-    assert found == {audits.NAMES_CHECK: f"'tiny/{name}' is the memory of 'site-1', this is 'site-0'"}
+    assert found == {titles.NAMES_CHECK: f"'tiny/{name}' is the memory of 'site-1', this is 'site-0'"}
     # Without the run's records by the other hospital's vault.
     both = failures(state, sites=("site-1", "site-0"), keys_of_run=False)
-    assert f"'tiny/{name}' is also in vault 'site-1'" in both[audits.FILES_CHECK]
+    assert f"'tiny/{name}' is also in vault 'site-1'" in both[titles.FILES_CHECK]
 
 
 def test_scans_that_do_not_fit_are_a_failed_check_with_a_report(ran, state):
     wrong = load_scans_of(ran[1], 255 - ran[1].scans.images)
     found = failures(state, wrong)
-    assert found.keys() == {audits.FIT_CHECK}
-    assert "does not fit them: the recalls of class 0" in found[audits.FIT_CHECK]
+    assert found.keys() == {titles.FIT_CHECK}
+    assert "does not fit them: the recalls of class 0" in found[titles.FIT_CHECK]
 
 
 def load_scans_of(given, images):
@@ -225,7 +225,7 @@ def test_what_is_attached_to_a_file_fails(state, what):
     attach, told = ATTACHED[what]
     path = next((state / "site-0" / "tiny").glob("task-000*"))
     attach(path)
-    assert failures(state) == {audits.ATTACHED_CHECK: f"'tiny/{path.name}' {told}"}
+    assert failures(state) == {titles.ATTACHED_CHECK: f"'tiny/{path.name}' {told}"}
 
 
 def in_store(state, text):
@@ -315,7 +315,7 @@ def test_a_given_scan_elsewhere_below_the_state_root_is_found(ran, state):
 def test_identifiers_are_found_in_vaults_of_whatever_seal(state, content, told):
     path = state / "site-0" / "tiny" / "notes.txt"
     path.write_bytes(content)
-    assert f"'tiny/notes.txt' {told}" in failures(state, keys_of_run=False)[audits.IDENTIFIERS_CHECK]
+    assert f"'tiny/notes.txt' {told}" in failures(state, keys_of_run=False)[titles.IDENTIFIERS_CHECK]
 
 
 def test_identifiers_are_read_from_a_file_and_short_ones_refused(tmp_path):
@@ -345,5 +345,5 @@ def test_notes_on_own_scans_are_accounted_for_and_their_pixels_are_not(ran, stat
     assert failures(state) == {}
     put("site-0/.scans/own-28-pad.pixels", ran[1].scans.images.tobytes())(state)
     found = failures(state, ran[1])
-    assert "'.scans/own-28-pad.pixels' does not belong in a vault" in found[audits.FOLDER_CHECK]
-    assert "'.scans/own-28-pad.pixels' holds bytes of" in found[audits.SCANS_CHECK]
+    assert "'.scans/own-28-pad.pixels' does not belong in a vault" in found[titles.FOLDER_CHECK]
+    assert "'.scans/own-28-pad.pixels' holds bytes of" in found[titles.SCANS_CHECK]

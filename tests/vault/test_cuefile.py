@@ -110,6 +110,36 @@ def test_golden_file():
     assert CueFile.pack(header, cues, file.tables, file.completion).to_bytes() == golden_file(3)
 
 
+def fixed_file():
+    """A small cue file of a fixed basis, and the scans that it stands for."""
+    generator = np.random.default_rng(0)
+    scans = np.repeat(np.repeat(generator.integers(0, 256, (6, 2, 2, 3)), 4, 1), 4, 2).astype(np.uint8)
+    module = fit(scans, LinearMemory(basis="fixed", step=0.5, down_samplings=3, components=32), 0)
+    cues = {0: module.encode(scans)}
+    shard = Shard(label=0, dataset_label="phantom/0", records=6, words=0, recall_error=0.25)
+    header = Header(
+        experiment="trial", task=0, task_name="fixed", memory="working", key="k", coder="constriction 0.5.0",
+        shape=module.completion.shape.as_json(), shards=(shard,),
+    )  # fmt: skip
+    return CueFile.pack(header, cues, FrequencyTables.of(cues[0]), module.stored), scans
+
+
+def test_golden_file_of_a_basis_that_the_tasks_scans_did_not_teach():
+    file, scans = fixed_file()
+    assert file.to_bytes() == golden_file(4)
+    again = CueFile.from_bytes(golden_file(4))
+    assert again.version == 4
+    assert len(again.completion) == 4 + 32 // 8
+    assert np.abs(complete(again.network(), again.cues(0)).astype(int) - scans).mean() < 25
+    assert again.packed_again({0: again.cues(0)}).to_bytes() == golden_file(4)
+
+
+def test_a_version_that_belongs_to_another_basis_is_refused():
+    file, _ = fixed_file()
+    with pytest.raises(VaultError, match="names the basis 'dct'"):
+        CueFile.from_bytes(replace(file, version=3).to_bytes())
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_file_of_every_version_still_reads(version):
     file, cues = CueFile.from_bytes(golden_file(version)), cue_file()[1]

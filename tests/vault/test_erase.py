@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from apps.cli.main import app
 from braincl_med.foundation.errors import ConfigError, VaultError
 from braincl_med.foundation.files import LOCK_NAME, locked
-from braincl_med.privacy.audit import FOLDER_CHECK, audit, passed
+from braincl_med.privacy.audit import audit, passed
+from braincl_med.privacy.checks.titles import FOLDER_CHECK
 from braincl_med.vault.erasures import LOG, Erasure, from_log, to_log
 from braincl_med.vault.subset import ordinals_of
 from braincl_med.vault.vault import Vault

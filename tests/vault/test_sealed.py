@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from apps.cli.main import app
 from braincl_med.foundation.errors import ConfigError, SealedError, VaultError
-from braincl_med.privacy.audit import (
+from braincl_med.privacy.audit import audit
+from braincl_med.privacy.checks.titles import (
     BYTES_CHECK,
     CUES_CHECK,
     FILES_CHECK,
@@ -18,7 +19,6 @@ from braincl_med.privacy.audit import (
     MANIFEST_CHECK,
     MODES_CHECK,
     SEAL_CHECK,
-    audit,
 )
 from braincl_med.vault.envelope import Envelope
 from braincl_med.vault.keys import NO_KEYS, Key, Keys
