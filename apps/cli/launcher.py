@@ -63,8 +63,15 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
         log.warning("%s", fallback)
     state = config.state_folder.resolve()
     data = config.data_folder
+    # Flower runs its apps elsewhere, so what is named from here on must not depend on where that is.
+    start = config.cortex.weights and str(Path(config.cortex.weights).expanduser().resolve())
     config = config.model_copy(
-        update={"stream": stream, "state_root": str(state), "data_root": str(data.resolve()) if data else ""}
+        update={
+            "stream": stream,
+            "state_root": str(state),
+            "data_root": str(data.resolve()) if data else "",
+            "cortex": config.cortex.model_copy(update={"weights": start}),
+        }
     )
     _require_what_was_learned(config, fallback)
     require_short_temporary_folder()
