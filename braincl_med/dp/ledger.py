@@ -113,8 +113,19 @@ class Ledger:
         """All releases so far; none where there is no ledger.
 
         Raises:
-            VaultError: it is damaged, or this user may not read it: without it nothing is released.
+            VaultError: it is damaged, older than answers beside it, or this user may not read it: without it nothing
+                is released.
         """
+        entries = self._read()
+        named = {self._answer(entry.experiment, entry.order).name for entry in entries}
+        if any(path.name not in named for path in self.folder.glob(f"*{SUFFIX}")):
+            raise VaultError(
+                f"'{NAME}' is missing or older than the answers beside it, and what was released since would not "
+                "count: bring the latest one back"
+            )
+        return entries
+
+    def _read(self) -> tuple[Entry, ...]:
         path = self.folder / NAME
         try:
             content = path.read_bytes()

@@ -2,12 +2,14 @@
 
 This is the distributed noise of Goryczka & Xiong (2015).
 
-Under masks nobody sees less than the sum of t hospitals, t being the threshold. With `privacy-noise: shared` each
-draws noise of 1 / (t − 1) of the variance, so that in every sum the others' noise is all of it, even for one of the
-hospitals, which knows its own. k hospitals that lay together what they know leave (t − k) / (t − 1) of the variance.
+Under masks nobody sees less than a sum over hospitals. With `privacy-noise: shared` each draws noise of 1 / h of the
+variance, h being how many hospitals' noise is in every sum that can be had, also where the server lies to get a small
+one and one of the hospitals helps it, which knows its own noise (`hidden_least`).
 
 A repeated order is answered by the same numbers. Summed again over others they would tell one hospital's part with
-its share of the noise alone; `masking.ledger` refuses that.
+its share of the noise alone; `masking.ledger` refuses that. With another share they are other numbers
+(`methods.private.digest_of`). All numbers of a sum get noise from every hospital in it: so no hospital tells of tasks
+that it missed, and its masks fit those of hospitals with the same settings alone (`federation.masks.context_of`).
 """
 
 import math
@@ -21,7 +23,28 @@ def noise_share(config: ExperimentConfig) -> float:
     """The standard deviation of one hospital's noise, as a share of what the release needs."""
     if config.privacy.noise == "each":
         return 1.0
-    return 1 / math.sqrt(config.federation.masked_least - 1)
+    return 1 / math.sqrt(hidden_least(config.federation.hospitals, config.federation.masked_least))
+
+
+def hidden_least(hospitals: int, threshold: int) -> int:
+    """The fewest hospitals whose noise is in a sum that a server gets together with one other hospital.
+
+    Of n − 1 honest hospitals each may be told another story, in which up to n − t have dropped out. Whoever is to be
+    kept out of a sum of fewer than t must have dropped out of t − 1 such stories: so at most
+    (n − 1)(n − t) / (t − 1) of them can be. With t of n or (n − t)² < t it is t − 1.
+    """
+    out = (hospitals - 1) * (hospitals - threshold) // (threshold - 1)
+    return max(1, hospitals - 1 - out)
+
+
+def count_deviation(config: ExperimentConfig, multiplier: float) -> float:
+    """The standard deviation of one hospital's noise on one count of an evaluation.
+
+    Counts are whole, and so is each hospital's noise: below a deviation of 1 most of it would be rounded away before
+    it is summed.
+    """
+    deviation = multiplier * noise_share(config)
+    return deviation if config.privacy.noise == "each" else max(deviation, 1.0)
 
 
 def release_deviation(config: ExperimentConfig) -> float:

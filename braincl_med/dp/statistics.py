@@ -31,25 +31,18 @@ SENSITIVITY = math.sqrt(3)
 LARGEST = 1e10
 """Of a sum over a hundred million scans."""
 ROUNDING = 1e-9
-LONGEST = 1 + 1e-5
-"""Of features in single precision whose length is 1."""
 
 
 def statistics(features: Tensor, labels: Tensor, classes: int, groups: Tensor | None = None) -> Weights:
     """Sums over units of what each of them adds, without noise, in double precision.
 
     Args:
-        features: (n, d) of length at most 1.
+        features: (n, d) of length at most 1; longer ones are cut to it, and such that are no numbers count as zero.
         labels: (n,) class numbers below `classes`.
         classes: rows of the classifier.
         groups: (n,) number of each scan's patient; without it every scan is a unit.
-
-    Raises:
-        ValueError: features are longer: what they add has no bound.
     """
-    values, members = features.double(), functional.one_hot(labels.long(), classes).double()
-    if len(values) and float(values.norm(dim=1).max()) > LONGEST:
-        raise ValueError(f"features are {float(values.norm(dim=1).max()):.3f} long, expected at most 1")
+    values, members = _bounded(features.double()), functional.one_hot(labels.long(), classes).double()
     share = torch.ones(len(values), dtype=torch.float64)
     if groups is not None and len(groups):
         _, place, counts = torch.unique(groups, return_inverse=True, return_counts=True)
@@ -60,6 +53,16 @@ def statistics(features: Tensor, labels: Tensor, classes: int, groups: Tensor | 
         CLASS_SUMS: members.T @ weighted,
         PRODUCTS: values.T @ weighted,
     }
+
+
+def _bounded(values: Tensor) -> Tensor:
+    """Features of length at most 1, whatever the network was made to do with a scan.
+
+    Nothing is refused for one scan's sake: under a network that overflows where a certain scan is, a refusal would
+    tell, without noise, that it is there.
+    """
+    values = torch.where(values.isfinite().all(1, keepdim=True), values, 0.0)
+    return values / values.norm(dim=1, keepdim=True).clamp_min(1)
 
 
 def released(exact: Weights, classes: range, multiplier: float, generator: np.random.Generator) -> Weights:

@@ -13,7 +13,14 @@ from braincl_med.federation.masks import MaskedSite, Masks
 from braincl_med.federation.received import objection_to_order
 from braincl_med.federation.seen import FOLDER, read_seen, write_seen
 from braincl_med.foundation.arrays import Images
-from braincl_med.foundation.errors import BrainclError, ConfigError, DataError, FederationError, MissingScansError
+from braincl_med.foundation.errors import (
+    BrainclError,
+    ConfigError,
+    DataError,
+    FederationError,
+    MissingScansError,
+    PrivacyError,
+)
 from braincl_med.foundation.files import narrow, storage_error
 from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.messages.order import Order
@@ -66,12 +73,20 @@ class Hospital:
             return self._carried_out(order, phase)
         except BrainclError as error:
             log.error("%s: %s failed: %s", self.name, order.phase, error)
-            return Report(self.name, failure=str(error))
+            return Report(self.name, failure=self._told(order, error))
         except (MemoryError, torch.OutOfMemoryError):
             return Report(self.name, failure=f"{order.phase} needs more memory than this hospital's machine has")
         except Exception as error:
             log.exception("%s: %s failed", self.name, order.phase)
             return Report(self.name, failure=f"unexpected {type(error).__name__} in {order.phase}; see the local log")
+
+    def _told(self, order: Order, error: BrainclError) -> str:
+        """What may be said of an error: under privacy nothing that was found in scans or in the vault, such as how
+        many files are no scans.
+        """
+        if self.config.privacy.mode == "off" or isinstance(error, ConfigError | FederationError | PrivacyError):
+            return str(error)
+        return f"{type(error).__name__} in {order.phase[:40]}; under privacy the local log alone says more"
 
     def _carried_out(self, order: Order, phase: Phase) -> Report:
         """The report of a step, as it may be sent where nothing is masked."""

@@ -139,7 +139,7 @@ class MaskedHospitals(Hospitals):
         digests = {name: one.digests for name, one in handed.items()}
         threshold = self.federation.masked_least
         try:
-            unmask(total, digests, dropped, shares, threshold, context_of(masked, threshold))
+            unmask(total, digests, dropped, shares, threshold, context_of(masked, self.config))
         except FederationError as error:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(missing.items()))
             raise FederationError(f"{order}: {error}" + (f" ({reasons})" if reasons else "")) from None

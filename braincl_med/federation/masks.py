@@ -154,7 +154,7 @@ class MaskedSite:
                 upload.members, own, session, pins, federation.masked_least, federation.hospitals
             ):
                 raise FederationError(f"no masked sum over these hospitals: {reason}")
-            context = context_of(order, federation.masked_least)
+            context = context_of(order, self.config)
             publics = {member.hospital: member.public for member in upload.members}
             step = f"task {order.task}, {order.phase} round {order.round + 1}"
             waiting = Open(
@@ -204,9 +204,12 @@ class MaskedSite:
         return Report(self.name, threads=torch.get_num_threads(), masking=content.text())
 
 
-def context_of(order: Order, threshold: int) -> bytes:
-    """The digest of all that is told to every hospital of a sum: the order, its tensors, and who is in it."""
-    digest = hashlib.sha256(canonical_json([replace(order, letters={}, letter="").text(), threshold]))
+def context_of(order: Order, config: ExperimentConfig) -> bytes:
+    """The digest of all that is told to every hospital of a sum: the order, its tensors, who is in it, and what each
+    must know of the others' settings: the threshold, and under privacy how much noise they add.
+    """
+    settings = [config.federation.hospitals, config.federation.masked_least, config.privacy.model_dump(mode="json")]
+    digest = hashlib.sha256(canonical_json([replace(order, letters={}, letter="").text(), settings]))
     for name in sorted(order.weights):
         tensor = order.weights[name].contiguous()
         digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]))

@@ -17,7 +17,7 @@ from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.dp.counts import noisy_counts, shares_of
 from braincl_med.dp.gaussian import multiplier_for, secret_generator
 from braincl_med.dp.ledger import Entry, Kind, Unit
-from braincl_med.dp.shares import noise_share
+from braincl_med.dp.shares import count_deviation, noise_share
 from braincl_med.dp.statistics import COUNTS, impossible_statistics, no_statistics, released, statistics
 from braincl_med.foundation.errors import PrivacyError
 from braincl_med.foundation.files import canonical_json, sha256_of
@@ -38,9 +38,10 @@ def digest_of(site: Site, order: Order) -> str:
         (name, sha256_of(tensor.contiguous().numpy().tobytes())) for name, tensor in sorted(order.weights.items())
     ]
     asked = [order.experiment, order.task, order.phase, order.round, classes, tensors]
-    # How answers are joined decides none of them.
+    # How answers are joined decides none of them, but for the share of the noise.
     settings = {name: section for name, section in site.config.as_result_settings().items() if name != "federation"}
-    return sha256_of(canonical_json([*asked, settings, site.share, site.config.federation.hospitals]))
+    shared = [noise_share(site.config)] if site.config.privacy.noise == "shared" else []
+    return sha256_of(canonical_json([*asked, settings, site.share, site.config.federation.hospitals, *shared]))
 
 
 def entry_of(site: Site, order: Order, scans: Kind, classes: Iterable[ClassSpec], **cost: Any) -> Entry:
@@ -52,7 +53,8 @@ def entry_of(site: Site, order: Order, scans: Kind, classes: Iterable[ClassSpec]
         phase=order.phase,
         round=order.round,
         scans=scans,
-        classes=tuple(spec.key for spec in classes),
+        # Under all labels of theirs: another experiment may reach the same scans by another name or the code alone.
+        classes=tuple(f"{spec.dataset}/{label}" for spec in classes for label in spec.labels),
         **cost,
     )
 
@@ -75,9 +77,12 @@ def once(site: Site, order: Order, entry: Entry, make: Callable[[], Weights]) ->
 def tell_statistics(site: Site, order: Order, scans: dict[int, Scans]) -> Report:
     """Tell the noisy statistics of raw scans by task; of a task without scans here too, which is nobody's business.
 
-    Of no task at all, where all were encoded before, there is only what was told then.
+    Of no task at all, where all were encoded before, there is only what was told then. Where noise is shared, the
+    others add theirs to the order's task alone, so that tasks which this hospital missed are not told of.
     """
     privacy, registry = site.config.privacy, order.registry
+    if privacy.noise == "shared":
+        scans = {task: one for task, one in scans.items() if task == order.task}
     known = any(one.patients is not None for one in scans.values())
     multiplier = multiplier_for(privacy.release_epsilon, privacy.delta)
     classes = [spec for task in scans for spec in registry.tasks[task].classes]
@@ -102,8 +107,9 @@ def tell_statistics(site: Site, order: Order, scans: dict[int, Scans]) -> Report
         return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
 
     told = once(site, order, entry, make)
-    # The number of scans is what the release says it is; sums over it add up again by examples.
-    examples = max(1, round(float(told[COUNTS].sum())))
+    # The number of scans is what the release says it is; sums over it add up again by examples. Of shared noise,
+    # which may be small, a rounded number would tell what the sum of all hides: there every hospital has one.
+    examples = 1 if privacy.noise == "shared" else max(1, round(float(told[COUNTS].sum())))
     return Report(site.name, examples, weights={name: tensor / examples for name, tensor in told.items()})
 
 
@@ -143,10 +149,12 @@ def tell_counts(site: Site, order: Order) -> Report:
     seen = registry.seen(order.task)
     scans = [site.evaluated(registry, task) for task in range(order.task + 1)]
     known = any(one.patients is not None for one in scans)
-    # A patient may have scans of several tasks: as many counts, with noise that makes them cost as much as one.
+    # A patient may have scans of several tasks: as many counts, with noise that makes them cost as much as one. Where
+    # noise is shared, others draw no more for this hospital's patients, and they cost what they cost.
     unit: Unit = "patient" if known else "scan"
     steps = len(scans) if known else 1
-    multiplier = multiplier_for(privacy.figures_epsilon, privacy.delta) * math.sqrt(steps)
+    more = math.sqrt(steps) if privacy.noise == "each" else 1.0
+    multiplier = multiplier_for(privacy.figures_epsilon, privacy.delta) * more
     classes = registry.classes[:seen]
     entry = entry_of(site, order, "test", classes, unit=unit, multiplier=multiplier, steps=steps)
 
@@ -157,7 +165,7 @@ def tell_counts(site: Site, order: Order) -> Report:
         for one in scans:
             predicted = site.method.answer(cortex, one.images, site.config).logits.argmax(1)
             np.add.at(counts, (one.labels, predicted), shares_of(one.patients, len(one)))
-        noisy = noisy_counts(counts, entry.multiplier * noise_share(site.config), secret_generator())
+        noisy = noisy_counts(counts, count_deviation(site.config, entry.multiplier), secret_generator())
         return {CONFUSION: torch.from_numpy(noisy)}
 
     confusion = once(site, order, entry, make)[CONFUSION]

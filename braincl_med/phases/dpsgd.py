@@ -155,6 +155,9 @@ def descend(
             if bool(chosen.any()):
                 answers = wrapped(prepare(inputs[chosen].to(device)))
                 functional.cross_entropy(answers, labels[chosen].to(device)).backward()  # type: ignore[no-untyped-call]
+                for parameter in private.params:
+                    # A gradient that is no number would get past clipping: a refusal would tell of its sample.
+                    torch.nan_to_num_(parameter.grad_sample, 0.0, 0.0, 0.0)
             else:  # a step of noise alone, which a server must not be able to tell from others
                 for parameter in private.params:
                     parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))

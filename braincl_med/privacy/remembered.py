@@ -1,5 +1,6 @@
 """What a hospital remembers of its federation, as an audit accounts for it: each file by its own strict reader."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +11,19 @@ from braincl_med.foundation.files import LOCK_NAME
 from braincl_med.masking.identity import own_identity, pinned
 from braincl_med.masking.ledger import read_ledger
 from braincl_med.privacy.accounting import LOCK_CONTENT, Accounted, Place
+from braincl_med.privacy.released import exactly
 
+LARGEST = 1 << 12
+"""Bytes of a private key; those that are made here have 400."""
+PRIVATE = re.compile(rb"-----BEGIN [A-Z ]{1,40}-----\n[A-Za-z0-9+/=\n]+-----END [A-Z ]{1,40}-----\n?")
+PUBLIC = re.compile(rb"[a-z0-9-]{1,40} [A-Za-z0-9+/=]{1,400} [^\n]{1,63}\n?")
 READERS: dict[str, Callable[[Path], object]] = {
-    IDENTITY: lambda path: own_identity(path, ""),
-    f"{IDENTITY}.pub": pinned,
+    IDENTITY: lambda path: (own_identity(path, ""), _formed(path, PRIVATE)),
+    f"{IDENTITY}.pub": lambda path: (pinned(path), _formed(path, PUBLIC)),
 }
 EXPERIMENTS: dict[str, Callable[[Path], object]] = {
-    NAME: lambda path: read_seen(path.parent),
-    LEDGER: read_ledger,
+    NAME: lambda path: (read_seen(path.parent), _whole(path, "seen")),
+    LEDGER: lambda path: (read_ledger(path), _whole(path, "ledger")),
     LOCK_NAME: lambda path: _lock(path),
 }
 
@@ -52,3 +58,16 @@ def remembered(folder: Path, place: Place) -> Accounted:
 def _lock(path: Path) -> None:
     if not LOCK_CONTENT.fullmatch(path.read_bytes()):
         raise ValueError("holds something else than the number of a process")
+
+
+def _formed(path: Path, form: re.Pattern[bytes]) -> None:
+    """Refuse what lies before or behind a key, which its readers pass over."""
+    content = path.read_bytes()
+    if len(content) > LARGEST or not form.fullmatch(content):
+        raise ValueError("holds something else than a key")
+
+
+def _whole(path: Path, key: str) -> None:
+    """Refuse what lies beside that which is read."""
+    if not exactly(path.read_bytes(), key):
+        raise ValueError("holds more than is read of it")

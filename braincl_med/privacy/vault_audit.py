@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from braincl_med.dp.ledger import FOLDER as LEDGER
-from braincl_med.dp.ledger import NAME as LEDGER_FILE
-from braincl_med.dp.ledger import SUFFIX as RELEASE
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, SealedError, VaultError
 from braincl_med.foundation.files import sha256_of
@@ -41,6 +39,7 @@ from braincl_med.privacy.checks.titles import (
 from braincl_med.privacy.committed import contradictions, hidden, read_manifest, strange_texts
 from braincl_med.privacy.fidelity import Likeness, paired
 from braincl_med.privacy.given import GivenScans
+from braincl_med.privacy.released import accounted_releases
 from braincl_med.privacy.remembered import remembered
 from braincl_med.privacy.search import Probes, shown
 from braincl_med.privacy.undisturbed import undisturbed
@@ -112,9 +111,7 @@ class VaultAudit:
                 # Salted hashes of files' names and contents; pixels beside them are somebody's scans.
                 self._account(sorted(notes.iterdir()), {INDEX, f"{INDEX}-journal"})
             for ledger in [p for p in folders if p.name == LEDGER]:
-                # Noisy sums, or networks trained under noise, as they were sent.
-                inside = sorted(ledger.iterdir())
-                self._account(inside, {LEDGER_FILE, *(p.name for p in inside if p.suffix == RELEASE)})
+                self._tally(accounted_releases(ledger, self._place))
             for folder in [p for p in folders if p.name == FOLDER]:
                 self._tally(remembered(folder, self._place))
         if not self.experiments:

@@ -76,3 +76,19 @@ def test_it_is_its_owners_alone(tmp_path):
     Ledger(hospital, 2, DELTA).enter(entry())
     assert stat.S_IMODE((hospital / FOLDER).stat().st_mode) == 0o700
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in (hospital / FOLDER).iterdir())
+
+
+def test_a_ledger_that_was_deleted_or_put_back_to_an_older_one_is_no_new_budget(tmp_path):
+    ledger = Ledger(tmp_path, 4, DELTA)
+    ledger.enter(entry())
+    ledger.keep("a", "e", {"sums": torch.arange(3.0)})
+    path = tmp_path / FOLDER / NAME
+    older = path.read_bytes()
+    ledger.enter(entry("b"))
+    ledger.keep("b", "e", {"sums": torch.arange(3.0)})
+    for content in (older, None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(VaultError, match="missing or older than the answers beside it"):
+            ledger.enter(entry("c"))

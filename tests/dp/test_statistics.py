@@ -46,9 +46,16 @@ def test_a_scan_or_a_patient_of_many_scans_adds_no_more_than_the_sensitivity(see
     assert length(alone) == pytest.approx(SENSITIVITY), "it is reached"
 
 
-def test_features_that_are_longer_are_refused():
-    with pytest.raises(ValueError, match=r"2\.000 long, expected at most 1"):
-        statistics(torch.eye(3)[:1] * 2, torch.zeros(1), 2)
+@pytest.mark.parametrize("value", [2.0, 1e30, float("inf"), float("nan")])
+def test_no_network_makes_one_scan_add_more_or_have_the_release_refused(value):
+    """Were it refused, that would tell without noise that a scan is there under which the network overflows."""
+    others = torch.eye(3) / 2
+    features = torch.cat([others, torch.tensor([[value, 0.0, 0.1]])])
+    whole = statistics(features, torch.zeros(4), 2)
+    without = statistics(others, torch.zeros(3), 2)
+    assert length({name: whole[name] - without[name] for name in whole}) <= SENSITIVITY * (1 + 1e-9)
+    told = released(whole, range(2), 1.0, np.random.default_rng(0))
+    assert all(bool(tensor.isfinite().all()) for tensor in told.values())
 
 
 def test_noise_has_the_deviation_that_the_multiplier_says_and_only_where_classes_are_told():

@@ -197,6 +197,11 @@ def test_an_audit_accounts_for_the_ledger_and_nothing_else_beside_it(statistical
     (tmp_path / "site-0" / ".privacy" / "patients.txt").write_text("somebody")
     (vault, _) = audit([tmp_path / "site-0"], state=tmp_path)["vaults"]
     assert any("'.privacy/patients.txt' does not belong" in c["detail"] for c in vault["checks"])
+    (tmp_path / "site-0" / ".privacy" / "patients.txt").unlink()
+    scan = tmp_path / "site-0" / ".privacy" / "tiny.0123456789abcdef.release"
+    scan.write_bytes(save({"scan": torch.zeros(28, 28, dtype=torch.uint8)}))
+    (vault, _) = audit([tmp_path / "site-0"], state=tmp_path)["vaults"]
+    assert any(f"'.privacy/{scan.name}' does not belong" in c["detail"] for c in vault["checks"])
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,17 @@ def test_a_link_is_named(state):
         assert any("elsewhere" in problem for problem in look(state / "site-2" / FOLDER).problems)
     finally:
         path.unlink()
+
+
+@pytest.mark.parametrize("place", [IDENTITY, f"{IDENTITY}.pub", f"tiny/{LEDGER}", f"tiny/{NAME}"])
+def test_a_scan_behind_what_a_reader_looks_at_is_named(state, place):
+    path = state / "site-1" / FOLDER / place
+    former = path.read_bytes()
+    pixels = bytes(range(256)).hex().encode()
+    beside = b'{"scan":"' + pixels + b'",' + former[1:] if place.endswith("json") else former + b"# " + pixels
+    path.write_bytes(beside)
+    try:
+        found = look(state / "site-1" / FOLDER)
+        assert any(path.name in problem for problem in found.problems)
+    finally:
+        path.write_bytes(former)
