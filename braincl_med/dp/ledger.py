@@ -116,9 +116,10 @@ class Ledger:
             VaultError: it is damaged, older than answers beside it, or this user may not read it: without it nothing
                 is released.
         """
+        # Looked for first, for another process may be adding one; it is entered before it lies there.
+        beside = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
         entries = self._read()
-        named = {self._answer(entry.experiment, entry.order).name for entry in entries}
-        if any(path.name not in named for path in self.folder.glob(f"*{SUFFIX}")):
+        if beside - {self._answer(entry.experiment, entry.order).name for entry in entries}:
             raise VaultError(
                 f"'{NAME}' is missing or older than the answers beside it, and what was released since would not "
                 "count: bring the latest one back"

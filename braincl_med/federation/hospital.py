@@ -32,6 +32,7 @@ from braincl_med.methods.phase import Phase
 from braincl_med.methods.publish import publish, require_bounded
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.memory import LinearMemory
+from braincl_med.settings.privacy import ALLOWED_DELTA
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.named import build_registry, unknown_sets
 from braincl_med.streams.source import ScanSource
@@ -156,8 +157,11 @@ class Hospital:
     def ledger(self) -> Ledger:
         """What this hospital has released under differential privacy, over all experiments."""
         privacy = self.config.privacy
-        budget = privacy.epsilon if self.allowance is None else min(privacy.epsilon, self.allowance)
-        return Ledger(self.vault.folder.parent, budget, privacy.delta)
+        if self.allowance is None:
+            return Ledger(self.vault.folder.parent, privacy.epsilon, privacy.delta)
+        # A run cannot make a node's ε go further by a larger δ.
+        delta = min(privacy.delta, ALLOWED_DELTA)
+        return Ledger(self.vault.folder.parent, min(privacy.epsilon, self.allowance), delta)
 
     def raw(self, registry: Registry, task: int) -> Scans:
         """This hospital's raw training scans of a task; BrainCL never asks for them after `encode`."""

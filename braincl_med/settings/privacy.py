@@ -6,6 +6,8 @@ from pydantic import Field
 
 from braincl_med.settings.section import Section
 
+ALLOWED_DELTA = 1e-5
+"""The δ at which a node's own `privacy-epsilon` is counted, where the run's is not smaller."""
 Mode = Literal["off", "statistics", "updates"]
 
 
@@ -24,7 +26,7 @@ class PrivacyConfig(Section):
 
     mode: Mode = "off"
     epsilon: float = Field(default=3, gt=0, le=100)
-    delta: float = Field(default=1e-5, gt=0, le=1e-3)
+    delta: float = Field(default=ALLOWED_DELTA, gt=0, le=1e-3)
     release_epsilon: float = Field(default=2, gt=0, le=100)
     figures_epsilon: float = Field(default=1, gt=0, le=100)
     noise_multiplier: float = Field(default=1, gt=0, le=1000)

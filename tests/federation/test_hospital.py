@@ -6,9 +6,10 @@ import pytest
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
-from braincl_med.foundation.errors import FederationError, MissingScansError, VaultError
+from braincl_med.foundation.errors import DataError, FederationError, MissingScansError, VaultError
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.methods.base import grow
 from braincl_med.methods.braincl import memory_key
 from braincl_med.privacy.search import Probes
 from braincl_med.records.store import RunStore
@@ -240,3 +241,28 @@ def test_messages_survive_the_round_trip_and_nothing_else_does(text, tmp_path):
     assert Report.parse(report.text(), {}) == report
     with pytest.raises(FederationError):
         Order.parse(text, {})
+
+
+PRIVATE = {"cortex_features": 8, "privacy_mode": "statistics", "privacy_delta": 1e-3, "stream_task_count": 1}
+
+
+def test_under_privacy_a_failure_tells_nothing_that_was_found_in_scans(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise DataError("3 of 70 files of 'own' are no scans to learn from (3 truncated)")
+
+    config = tiny(tmp_path, **PRIVATE)
+    monkeypatch.setattr(ScanSource, "scans", refuse)
+    network = grow({}, config.cortex, build_registry(config.stream, config.seed).seen(0))
+    told = local_hospitals(config)[0].answer(order(config, "release", weights=network))
+    assert told.failure == "DataError in release; under privacy the local log alone says more"
+    plain = tiny(tmp_path / "plain", stream_task_count=1)
+    assert "3 of 70" in local_hospitals(plain)[0].answer(order(plain, "encode")).failure
+
+
+def test_what_a_node_allows_is_not_stretched_by_the_delta_of_a_run(tmp_path):
+    """At δ = 10⁻³ the noise of ε = 2 is that of 2.87 at 10⁻⁵."""
+    hospital = local_hospitals(tiny(tmp_path, **PRIVATE))[0]
+    assert hospital.ledger.delta == 1e-3
+    assert replace(hospital, allowance=2.0).ledger.delta == 1e-5
+    smaller = local_hospitals(tiny(tmp_path, **{**PRIVATE, "privacy_delta": 1e-7}))[0]
+    assert replace(smaller, allowance=2.0).ledger.delta == 1e-7

@@ -82,3 +82,13 @@ def test_the_block_without_operations_in_place_computes_what_torchvisions_does()
     theirs.load_state_dict(ours.state_dict())
     scans = torch.rand(2, 3, 32, 32)
     assert torch.equal(ours(scans), theirs(scans))
+
+
+def test_a_sample_whose_gradient_is_no_number_spoils_nothing_by_which_it_could_be_told():
+    inputs, labels = data()
+    odd = inputs.clone()
+    odd[0] = torch.inf
+    before = line().weight.detach()
+    moved = [run(line(), x, labels, steps=1, clipping=0.1) - before for x in (inputs, odd)]
+    assert bool(moved[1].isfinite().all())
+    assert float((moved[1] - moved[0]).norm()) <= 2 * 0.5 * 0.1 / len(inputs) + 1e-6
