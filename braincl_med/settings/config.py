@@ -134,10 +134,10 @@ class FederationConfig(Section):
 
     @property
     def masked_least(self) -> int:
-        """How many hospitals are in every sum that anybody sees, at least; 1 without masks.
+        """How many hospitals are in every sum of an honest server, at least; 1 without masks.
 
         Any two sets of as many hospitals have some in common, which tell the shares of a sum once: so no server gets
-        both kinds of shares of one hospital, unless more than 2t − n collude with it (Bonawitz et al. 2017).
+        both kinds of shares of one hospital, unless 2t − n collude with it (Bonawitz et al. 2017).
         """
         if not self.masked:
             return 1
