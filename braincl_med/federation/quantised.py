@@ -35,7 +35,7 @@ def quantised(moved: Weights, sent: Weights, seed: int) -> Weights:
     for name in sorted(moved):
         if name in sent and is_quantised(name, moved[name]) and sent[name].shape == moved[name].shape:
             step = moved[name].double() - sent[name].double()
-            exponents = exponents_of(step)
+            exponents = exponents_of(step, LARGEST)
             scaled = torch.ldexp(step, -along(exponents, step))
             lower = scaled.floor()
             up = torch.rand(step.shape, generator=generator, dtype=torch.float64) < scaled - lower
@@ -43,9 +43,9 @@ def quantised(moved: Weights, sent: Weights, seed: int) -> Weights:
     return rounded
 
 
-def exponents_of(step: Tensor) -> Tensor:
-    """(rows,) int16: the least exponents with which every number of a row is within the grid; steps (rows, …)."""
-    most = step.abs().flatten(1).amax(1) / LARGEST
+def exponents_of(step: Tensor, largest: float) -> Tensor:
+    """(rows,) int16: the least exponents with which no number of a row is beyond `largest`; steps (rows, …)."""
+    most = step.abs().flatten(1).amax(1) / largest
     mantissas, exponents = torch.frexp(most)
     # most = mantissa 2^exponent with a mantissa of [1/2, 1), so 2^exponent is above it, or twice what would do.
     exponents = torch.where(mantissas == 0.5, exponents - 1, exponents)

@@ -1,4 +1,4 @@
-"""Networks on the wire, without loss: what the other end holds already is not sent, and steps on the grid go as bytes.
+"""Networks on the wire, without loss: what the other end holds is not sent, and steps on the grid go as bytes.
 
     a tensor that both hold              nothing
     one that lies on the grid from it    int8 numbers and an exponent a row (`federation.quantised`)
@@ -105,7 +105,8 @@ def decoded(tensors: Weights, digest: str, kept: tuple[str, ...], base: Weights)
 def _step(tensor: Tensor, before: Tensor) -> tuple[Tensor, Tensor] | None:
     """Numbers and exponents that lead from `before` to `tensor` exactly; None where none do."""
     step = tensor.double() - before.double()
-    exponents = exponents_of(step)
+    # The sum was rounded to single precision, which may have taken the largest number a little beyond its place.
+    exponents = exponents_of(step, LARGEST + 0.25)
     numbers = torch.ldexp(step, -along(exponents, step)).round().clamp(-LARGEST, LARGEST)
     return (numbers.to(torch.int8), exponents) if torch.equal(moved_by(numbers, exponents, before), tensor) else None
 
