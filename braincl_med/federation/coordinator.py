@@ -21,6 +21,7 @@ import torch
 from braincl_med.cortex.backbones import backbone_of, has_batch_statistics
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
+from braincl_med.cortex.quantised import quantised
 from braincl_med.cortex.start import load_start, started
 from braincl_med.dp.counts import settled
 from braincl_med.dp.shares import release_deviation
@@ -271,10 +272,17 @@ class Coordinator:
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
         _require_finite(order, joined)
         if not momentum:
-            return joined
+            return self._rounded(order, joined, shared)
         before = {name.removeprefix(VELOCITY): tensor for name, tensor in former.items()}
         moved, now = with_momentum(shared, joined, before, momentum)
+        moved = self._rounded(order, moved, shared)
         return {**moved, **{VELOCITY + name: tensor for name, tensor in now.items()}}
+
+    def _rounded(self, order: Order, joined: Weights, shared: Weights) -> Weights:
+        """The joined network, on the grid from the former one where steps go in 8 bits."""
+        if self.config.federation.update_bits == 32:
+            return joined
+        return quantised(joined, shared, seed_for(self.config.seed, "rounding", order.task, order.phase, order.round))
 
     def _widened(self, checkpoint: Checkpoint, weights: Weights) -> tuple[Weights, str]:
         """The network with a row for every class up to the new task, and the digest of what its backbone began from.

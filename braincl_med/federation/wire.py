@@ -1,7 +1,7 @@
 """Networks on the wire, without loss: what the other end holds is not sent, and steps on the grid go as bytes.
 
     a tensor that both hold              nothing
-    one that lies on the grid from it    int8 numbers and an exponent a row (`federation.quantised`)
+    one that lies on the grid from it    int8 numbers and an exponent a row (`cortex.quantised`)
     any other                            itself
 
 The other end puts the network together and compares its digest, so what is used is what was meant, bit for bit.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.federation.quantised import LARGEST, along, exponents_of, is_quantised, moved_by
+from braincl_med.cortex.quantised import LARGEST, along, exponents_of, is_quantised, moved_by
 from braincl_med.foundation.errors import FederationError
 from braincl_med.foundation.files import canonical_json
 

@@ -104,6 +104,8 @@ class FederationConfig(Section):
     With `masking: on` the server sees sums over hospitals and never one hospital's numbers (docs/masking.md), of at
     least `masking-threshold` of them (two thirds where it is not said), which then also is the quorum; what is
     counted of fewer than `smallest-group` scans is not recorded.
+    With `update-bits: 8` the steps of the backbone, of each hospital and of their mean, are rounded at random to 8
+    bits a number (`cortex.quantised`), and go over the wire as such; a masked update is not rounded.
     """
 
     hospitals: int = Field(default=3, ge=1)
@@ -116,6 +118,7 @@ class FederationConfig(Section):
     masking: Literal["off", "on"] = "off"
     masking_threshold: int | None = Field(default=None, ge=2)
     smallest_group: int = Field(default=5, ge=1)
+    update_bits: Literal[32, 8] = 32
 
     @property
     def least(self) -> int:
@@ -368,7 +371,7 @@ FREE: tuple[str, ...] = (
 BETWEEN_TASKS: tuple[str, ...] = (
     "wake", "sleep", "selection", "federation-hospitals", "federation-server-momentum", "federation-classifier-rows",
     "federation-familiarity", "federation-masking", "federation-masking-threshold", "federation-smallest-group",
-    "stream-train-per-class", "stream-fit",
+    "federation-update-bits", "stream-train-per-class", "stream-fit",
 )  # fmt: skip
 """Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, by whom and
 from how many scans. All others are fixed once an experiment has begun."""

@@ -1,14 +1,19 @@
 """Networks on the wire: nothing is lost, little is sent, and what is not as it was sent is refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braincl_med.federation.quantised import exponents_of, quantised
+from braincl_med.cortex.quantised import exponents_of, is_quantised, quantised
+from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.federation.wire import NUMBERS, coded, decoded, digest_of, size_of_coded
 from braincl_med.foundation.errors import FederationError
+from tests.federation.experiments import tiny
 
 SCALES = st.floats(-12, 4)
 
@@ -104,3 +109,23 @@ def test_a_network_that_came_otherwise_is_refused(spoil, reason):
     spoil(tensors)
     with pytest.raises(FederationError, match=reason):
         decoded(tensors, sent.digest, sent.kept, before)
+
+
+@pytest.mark.parametrize("bits", ["8", "32"])
+def test_with_8_bits_every_step_of_a_run_goes_as_bytes_and_with_32_none(tmp_path, bits):
+    config = tiny(tmp_path, stream_task_count=1, federation_update_bits=bits)
+    exchange, orders, told = local_exchange(local_hospitals(config)), [], []
+
+    def listening(order):
+        reports = exchange(order)
+        orders.append(order.weights)
+        told.extend((report.weights, order.weights) for report in reports if order.phase == "sleep")
+        return reports
+
+    Coordinator(config, listening).run()
+    networks = [weights for weights in orders if weights]
+    steps = [*told, *((after, before) for before, after in itertools.pairwise(networks))]
+    coded_tensors = [name for after, before in steps for name in coded(after, before, stepped=True).tensors]
+    as_bytes = [name for name in coded_tensors if name.startswith(NUMBERS)]
+    whole = [name for name in coded_tensors if name in networks[0] and is_quantised(name, networks[0][name])]
+    assert (len(as_bytes) > 0, len(whole) > 0) == ((True, False) if bits == "8" else (False, True))
