@@ -16,6 +16,7 @@ from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
+from braincl_med.messages.wire import opened
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING
 from braincl_med.settings.config import ExperimentConfig
@@ -145,8 +146,7 @@ def handle(message: Message, context: Context) -> Message:
     """Carry out the order in `message`; the reply holds a report and the weights that changed, never a traceback."""
     show_on_stderr()
     try:
-        weights = message.content.array_records["weights"].to_torch_state_dict()
-        order = Order.parse(str(message.content.config_records["order"]["json"]), weights)
+        order = Order.parse(*opened(message.content, "order"))
         hospital = hospital_of(context)
         require_own(order, hospital.config)
         report = hospital.answer(order)

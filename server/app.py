@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -10,18 +10,22 @@ from flwr.serverapp import Grid, ServerApp
 
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.foundation.errors import BrainclError, FederationError
+from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.messages.shelf import Shelf
+from braincl_med.messages.wire import opened
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
-from server.tensors import tensors_of
 
 log = logging.getLogger("braincl")
 POLL_SECONDS = 1.0
+MOST_POLLS_A_SECOND = 20
+"""So that asking for many hospitals' answers leaves the SuperLink time to take them."""
 app = ServerApp()
 
 
@@ -85,7 +89,10 @@ class FlowerNodes:
         return nodes
 
     def exchange(self, order: Order) -> Sequence[Report]:
-        """Send an order to every connected hospital, or those it has letters for; who answers too late has failed."""
+        """Send an order to every connected hospital, or those it has letters for; who answers too late has failed.
+
+        Answers are fetched one by one, and their tensors put on disk, so that memory does not grow with hospitals.
+        """
         require_launcher()
         timeout = self.config.federation.round_timeout_seconds
         weights = ArrayRecord(dict(order.weights))
@@ -99,28 +106,72 @@ class FlowerNodes:
             for node in self.connected()
             if not order.letters or str(node) in order.letters
         ]
-        replies = list(self.grid.send_and_receive(messages, timeout=timeout))
+        nodes = [message.metadata.dst_node_id for message in messages]
+        sent = {str(number) for number in self.grid.push_messages(messages) if number}
         # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so
         # only the message that it answers tells whose it is.
-        asked = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        answered = {asked[reply.metadata.reply_to_message_id]: reply for reply in replies}
-        return [_report(node, answered.get(node)) for node in asked.values()]
+        asked = {
+            message.metadata.message_id: message.metadata.dst_node_id
+            for message in messages
+            if message.metadata.message_id in sent
+        }
+        del messages, weights
+        reports = self._answers(asked, time.monotonic() + timeout)
+        keys = self._keys()
+        late = "no answer in time"
+        return [
+            replace(reports.get(node, Report("", failure=late)), sender=str(node), key=keys.get(node, ""))
+            for node in nodes
+        ]
+
+    def _answers(self, asked: Mapping[str, int], deadline: float) -> dict[int, Report]:
+        """The answers to messages by node, as far as they come before the deadline.
+
+        Args:
+            asked: nodes by message.
+            deadline: of the monotonic clock.
+        """
+        shelf, waiting, reports = Shelf.of(self.config), dict(asked), {}
+        while waiting and time.monotonic() < deadline:
+            for message, node in asked.items():
+                if message in waiting and (report := self._pulled(message, shelf)) is not None:
+                    reports[node] = report
+                    del waiting[message]
+            if waiting:
+                time.sleep(max(POLL_SECONDS, len(waiting) / MOST_POLLS_A_SECOND))
+        return reports
+
+    def _pulled(self, message: str, shelf: Shelf) -> Report | None:
+        """The answer to a message, None where there is none yet."""
+        try:
+            replies = list(self.grid.pull_messages([message]))
+        except Exception as error:  # Flower builds its objects from bytes that a hospital sent
+            log.debug("an answer could not be fetched", exc_info=True)
+            return Report("", failure=f"its answer cannot be fetched ({type(error).__name__})")
+        return _report(replies[0], shelf) if replies else None
+
+    def _keys(self) -> dict[int, str]:
+        """SHA-256 of the public keys of the nodes that an operator has registered by name.
+
+        All others, in simulation and where nodes are not authenticated, draw a new key whenever they start.
+        """
+        nodes = self.grid.get_nodes()
+        return {node.node_id: sha256_of(node.public_key) for node in nodes if node.name and node.public_key}
 
 
-def _report(node: int, reply: Message | None) -> Report:
-    """A node's answer; whatever is wrong with it is a failure of that node alone."""
+def _report(reply: Message, shelf: Shelf) -> Report:
+    """A node's answer; whatever is wrong with it is a failure of that node alone.
 
-    def failed(reason: str) -> Report:
-        return Report("", failure=reason, sender=str(node))
-
-    if reply is None:
-        return failed("no answer in time")
+    Raises:
+        VaultError: the server's disk does not take it.
+    """
     if reply.has_error():
-        return failed(f"its client app did not answer (Flower error {reply.error.code})")
+        return Report("", failure=f"its client app did not answer (Flower error {reply.error.code})")
     try:
-        text = str(reply.content.config_records["report"]["json"])
-        return replace(Report.parse(text, tensors_of(reply.content.array_records["weights"])), sender=str(node))
+        text, tensors = opened(reply.content, "report")
+        report = Report.parse(text, tensors)
     except BrainclError as error:
-        return failed(str(error))
+        return Report("", failure=str(error))
     except Exception as error:
-        return failed(f"its answer cannot be read ({type(error).__name__})")
+        return Report("", failure=f"its answer cannot be read ({type(error).__name__})")
+    return replace(report, weights=shelf.put(report.weights))

@@ -11,6 +11,7 @@ from apps.cli import privacy, scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
 from apps.cli.export import export
+from apps.cli.hospitals import hospitals
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
 from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
@@ -94,6 +95,7 @@ app.command()(bench)
 app.command()(audit)
 app.command()(predict)
 app.command()(export)
+app.command()(hospitals)
 app.command()(start)
 
 
