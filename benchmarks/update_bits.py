@@ -1,6 +1,6 @@
 """What steps in 8 bits do to accuracy, and how many bytes go: the demo in miniature, three seeds, in one process.
 
-    BRAINCL_DATA=… python benchmarks/update_bits.py [FOLDER]
+BRAINCL_DATA=… python benchmarks/update_bits.py [FOLDER]
 """
 
 import sys
@@ -9,19 +9,29 @@ from pathlib import Path
 
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
-from braincl_med.federation.wire import coded, size_of_coded
+from braincl_med.messages.compact import coded, size_of_coded
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.settings.loading import load_experiment
 
-SETTINGS = {"stream-train-per-class": 100, "selection-per-class": 100, "sleep-epochs": 10, "stream-test-per-class": 200}
+SETTINGS = {
+    "stream-train-per-class": 100,
+    "selection-per-class": 100,
+    "sleep-epochs": 10,
+    "stream-test-per-class": 200,
+}
 
 
 def main(folder: Path) -> None:
-    print("| bits | seed | last accuracy, % | average, % | MB, whole networks | MB, as coded |\n|---|---|---|---|---|---|")
+    print("| bits | seed | last accuracy, % | average, % | MB, whole | MB, as coded |\n|---|---|---|---|---|---|")
     for seed in (1, 2, 3):
         for bits in (32, 8):
-            keys = {"name": f"bits-{bits}-{seed}", "seed": seed, "federation-update-bits": bits, "stream-fallback": "none"}
+            keys = {
+                "name": f"bits-{bits}-{seed}",
+                "seed": seed,
+                "federation-update-bits": bits,
+                "stream-fallback": "none",
+            }
             config = load_experiment("demo", {**SETTINGS, **keys, "state-root": str(folder)})
             exchange, sizes, held = local_exchange(local_hospitals(config)), [0, 0], {}
 

@@ -2,25 +2,28 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from braincl_med.cortex.cortex import Weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
+from braincl_med.messages.compact import LACKING, digest_of, size_of_coded
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.messages.shelf import Shelf
-from braincl_med.messages.wire import opened
+from braincl_med.messages.wire import TENSORS, opened, size_of_texts, told
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
+from server.outbox import Outbox
 
 log = logging.getLogger("braincl")
 POLL_SECONDS = 1.0
@@ -67,6 +70,7 @@ class FlowerNodes:
         self.config = config
         self.phases = {phase.name: phase for phase in METHODS[config.method].phases}
         self.expected = config.federation.hospitals
+        self.outbox = Outbox(stepped=config.federation.update_bits == 8)
 
     def connected(self) -> list[int]:
         """Node ids once the configured number is there, or what is there when the wait is over.
@@ -94,19 +98,27 @@ class FlowerNodes:
         Answers are fetched one by one, and their tensors put on disk, so that memory does not grow with hospitals.
         """
         require_launcher()
+        nodes = [node for node in self.connected() if not order.letters or str(node) in order.letters]
+        reports = self._asked(order, nodes)
+        if lacking := [node for node in nodes if reports[node].failure == LACKING]:
+            self.outbox.holds = {node: digest for node, digest in self.outbox.holds.items() if node not in lacking}
+            reports |= self._asked(order, lacking)
+        self.outbox.sent(order.weights)
+        keys = self._keys()
+        return [replace(reports[node], sender=str(node), key=keys.get(node, "")) for node in nodes]
+
+    def _asked(self, order: Order, nodes: Sequence[int]) -> dict[int, Report]:
+        """The answer of every node to an order, a failure where there is none."""
         timeout = self.config.federation.round_timeout_seconds
-        weights = ArrayRecord(dict(order.weights))
-        messages = [
-            Message(
-                RecordDict({"weights": weights, "order": ConfigRecord({"json": order.addressed(str(node)).text()})}),
-                dst_node_id=node,
-                message_type=message_type(self.phases[order.phase]),
-                ttl=timeout,
-            )
-            for node in self.connected()
-            if not order.letters or str(node) in order.letters
-        ]
-        nodes = [message.metadata.dst_node_id for message in messages]
+        packed = self.outbox.packed(order.weights, nodes)
+        messages, down = [], {}
+        for node in nodes:
+            coded, weights = packed[node]
+            said = told(order.addressed(str(node)).text(), coded)
+            content = RecordDict({TENSORS: weights, "order": ConfigRecord(dict(said))})
+            kind = message_type(self.phases[order.phase])
+            messages.append(Message(content, dst_node_id=node, message_type=kind, ttl=timeout))
+            down[node] = size_of_coded(coded.tensors) + size_of_texts(said)
         sent = {str(number) for number in self.grid.push_messages(messages) if number}
         # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so
         # only the message that it answers tells whose it is.
@@ -115,40 +127,42 @@ class FlowerNodes:
             for message in messages
             if message.metadata.message_id in sent
         }
-        del messages, weights
-        reports = self._answers(asked, time.monotonic() + timeout)
-        keys = self._keys()
-        late = "no answer in time"
-        return [
-            replace(reports.get(node, Report("", failure=late)), sender=str(node), key=keys.get(node, ""))
-            for node in nodes
-        ]
+        del messages, packed
+        reports = self._answers(order, asked, time.monotonic() + timeout)
+        late = Report("", failure="no answer in time")
+        return {node: replace(reports.get(node, late), bytes_down=down[node]) for node in nodes}
 
-    def _answers(self, asked: Mapping[str, int], deadline: float) -> dict[int, Report]:
+    def _answers(self, order: Order, asked: Mapping[str, int], deadline: float) -> dict[int, Report]:
         """The answers to messages by node, as far as they come before the deadline.
 
         Args:
+            order: that the messages carry.
             asked: nodes by message.
             deadline: of the monotonic clock.
         """
         shelf, waiting, reports = Shelf.of(self.config), dict(asked), {}
+        digest = digest_of(order.weights)
+
+        def held(base: str) -> Weights | None:
+            return order.weights if base == digest else None
+
         while waiting and time.monotonic() < deadline:
             for message, node in asked.items():
-                if message in waiting and (report := self._pulled(message, shelf)) is not None:
-                    reports[node] = report
+                if message in waiting and (reply := self._pulled(message)) is not None:
+                    reports[node], self.outbox.holds[node] = _report(reply, shelf, held)
                     del waiting[message]
             if waiting:
                 time.sleep(max(POLL_SECONDS, len(waiting) / MOST_POLLS_A_SECOND))
         return reports
 
-    def _pulled(self, message: str, shelf: Shelf) -> Report | None:
-        """The answer to a message, None where there is none yet."""
+    def _pulled(self, message: str) -> Message | Report | None:
+        """The answer to a message, a failure where it cannot be had, None where there is none yet."""
         try:
             replies = list(self.grid.pull_messages([message]))
         except Exception as error:  # Flower builds its objects from bytes that a hospital sent
             log.debug("an answer could not be fetched", exc_info=True)
             return Report("", failure=f"its answer cannot be fetched ({type(error).__name__})")
-        return _report(replies[0], shelf) if replies else None
+        return replies[0] if replies else None
 
     def _keys(self) -> dict[int, str]:
         """SHA-256 of the public keys of the nodes that an operator has registered by name.
@@ -159,19 +173,21 @@ class FlowerNodes:
         return {node.node_id: sha256_of(node.public_key) for node in nodes if node.name and node.public_key}
 
 
-def _report(reply: Message, shelf: Shelf) -> Report:
-    """A node's answer; whatever is wrong with it is a failure of that node alone.
+def _report(reply: Message | Report, shelf: Shelf, held: Callable[[str], Weights | None]) -> tuple[Report, str]:
+    """A node's answer, and the digest of the network that it holds; whatever is wrong is that node's failure alone.
 
     Raises:
         VaultError: the server's disk does not take it.
     """
+    if isinstance(reply, Report):
+        return reply, ""
     if reply.has_error():
-        return Report("", failure=f"its client app did not answer (Flower error {reply.error.code})")
+        return Report("", failure=f"its client app did not answer (Flower error {reply.error.code})"), ""
     try:
-        text, tensors = opened(reply.content, "report")
-        report = Report.parse(text, tensors)
+        came = opened(reply.content, "report", held)
+        report = Report.parse(came.text, came.weights)
     except BrainclError as error:
-        return Report("", failure=str(error))
+        return Report("", failure=str(error)), ""
     except Exception as error:
-        return Report("", failure=f"its answer cannot be read ({type(error).__name__})")
-    return replace(report, weights=shelf.put(report.weights))
+        return Report("", failure=f"its answer cannot be read ({type(error).__name__})"), ""
+    return replace(report, weights=shelf.put(report.weights), bytes_up=came.size), came.holds

@@ -7,6 +7,8 @@ nothing has to be remembered of what rounding took away: a run that is killed an
 backbone's matrices and convolutions are rounded, which are all but a thousandth of the bytes.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def is_quantised(name: str, tensor: Tensor) -> bool:
     return name.startswith("backbone.") and tensor.ndim >= 2 and tensor.dtype == torch.float32
 
 
-def quantised(moved: Weights, sent: Weights, seed: int) -> Weights:
+def quantised(moved: Mapping[str, Tensor], sent: Weights, seed: int) -> Weights:
     """A network whose steps from another are on the grid; other tensors, and those that were not sent, stay.
 
     Args:

@@ -79,8 +79,8 @@ class Hospitals:
         self.require_quorum(order, answers, usable, missing, known)
         usable = sorted(usable, key=lambda r: r.hospital)
         present = {r.hospital: r.threads for r in usable}
-        up = sum(size_of(r) for r in usable)
-        return Outcome(tuple(usable), missing, present, size_of(order) * len(answers), up)
+        down, up = carried(order, answers, usable)
+        return Outcome(tuple(usable), missing, present, down, up)
 
     def sorted_out(
         self, answers: Sequence[Report], objection: Callable[[Report], str]
@@ -187,6 +187,12 @@ class Hospitals:
         away = [name for name in known if name not in heard]
         unnamed = self.federation.hospitals - len(answers) - len(away)
         return {name: "not connected" for name in [*away, *(f"unnamed-{i + 1}" for i in range(max(0, unnamed)))]}
+
+
+def carried(order: Order, answers: Sequence[Report], usable: Sequence[Report]) -> tuple[int, int]:
+    """Bytes down to all hospitals that were asked and up from those that are usable, as the transport counted them."""
+    down = sum(answer.bytes_down or size_of(order.addressed(answer.sender)) for answer in answers)
+    return down, sum(answer.bytes_up or size_of(answer) for answer in usable)
 
 
 def _readable(reason: str) -> str:

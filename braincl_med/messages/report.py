@@ -50,6 +50,8 @@ class Report:
         threads: of the computation, on which the last bits of weights and cues depend; 0 where it is not said.
         masking: what it says of masks, where updates are summed under them; empty otherwise.
         sender: who sent it as the transport knows it, which no hospital can choose; not part of the text.
+        bytes_down, bytes_up: of its order and of itself as they went; 0 where no transport counted them, nor are they
+            part of the text.
         key: SHA-256 of the public key that the transport has registered for the sender and that stays its own over
             runs; empty where it has none. Not part of the text either.
     """
@@ -63,6 +65,8 @@ class Report:
     threads: int = 0
     masking: str = ""
     sender: str = ""
+    bytes_down: int = 0
+    bytes_up: int = 0
     key: str = ""
 
     def text(self) -> str:

@@ -1,33 +1,66 @@
 """What crosses the wire: one record of tensors and one of text, and nothing else, in either direction."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.compact import Coded, received, size_of_coded
 from braincl_med.messages.tensors import tensors_of
 
-TENSORS, TEXT = "weights", "json"
-"""The record of tensors, and the one field of the record of text."""
+TENSORS, TEXT, NOTE, HOLDS = "weights", "json", "coded", "holds"
+"""The record of tensors, and the fields of the record of text; what is empty is left out."""
 LONGEST_TEXT = 1 << 22
 """Characters; what is said of masks may have a quarter."""
 
 
-def opened(content: Mapping[str, Any], name: str) -> tuple[str, Weights]:
-    """The text and the tensors of a message.
+def size_of_texts(said: Mapping[str, str]) -> int:
+    """Bytes of the fields of text."""
+    return sum(len(one.encode()) for one in said.values())
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A message.
+
+    Attributes:
+        text: of the order or report.
+        weights: the network that came, whole.
+        holds: digest of the network that its sender holds; empty for none.
+        size: bytes of tensors and texts that came.
+    """
+
+    text: str
+    weights: Weights
+    holds: str
+    size: int
+
+
+def told(text: str, coded: Coded, holds: str = "") -> dict[str, str]:
+    """The fields of a message's record of text, as `opened` reads them."""
+    fields = {TEXT: text, NOTE: coded.note, HOLDS: holds}
+    return {field: said for field, said in fields.items() if said or field == TEXT}
+
+
+def opened(content: Mapping[str, Any], name: str, held: Callable[[str], Weights | None]) -> Opened:
+    """A message as it was meant.
 
     Args:
         content: its records by name, as Flower holds them.
         name: of the record of text: `order` or `report`.
+        held: the network of a digest, where this end holds it.
 
     Raises:
-        FederationError: it holds other records or fields, or one of them is beyond its limit.
+        FederationError: it holds other records or fields, one of them is beyond its limit, or as `received`.
     """
     if set(content) != {TENSORS, name}:
         raise FederationError(f"it holds other records than '{TENSORS}' and '{name}'")
     said = content[name]
-    if set(said) != {TEXT} or not isinstance(said[TEXT], str):
+    if not {TEXT} <= set(said) <= {TEXT, NOTE, HOLDS} or not all(isinstance(one, str) for one in said.values()):
         raise FederationError(f"its '{name}' is not one text")
-    if len(said[TEXT]) > LONGEST_TEXT:
-        raise FederationError(f"its '{name}' has {len(said[TEXT]):,} characters, at most {LONGEST_TEXT:,} are read")
-    return said[TEXT], tensors_of(content[TENSORS])
+    if (length := sum(map(len, said.values()))) > LONGEST_TEXT:
+        raise FederationError(f"its '{name}' has {length:,} characters, at most {LONGEST_TEXT:,} are read")
+    tensors = tensors_of(content[TENSORS])
+    weights = received(tensors, said.get(NOTE, ""), held)
+    return Opened(said[TEXT], weights, said.get(HOLDS, ""), size_of_coded(tensors) + size_of_texts(said))

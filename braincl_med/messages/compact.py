@@ -8,10 +8,12 @@ The other end puts the network together and compares its digest, so what is used
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
 from braincl_med.cortex.cortex import Weights
@@ -20,6 +22,9 @@ from braincl_med.foundation.errors import FederationError
 from braincl_med.foundation.files import canonical_json
 
 NUMBERS, EXPONENTS = "numbers.", "exponents."
+LACKING = "this hospital no longer holds the network that the order was told from"
+"""With this sentence a hospital asks for an order whole."""
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,15 @@ class Coded:
     kept: tuple[str, ...]
     tensors: Weights
 
+    @property
+    def note(self) -> str:
+        """What the other end must know beside the tensors; empty where they are the network as it is."""
+        if not self.base:
+            return ""
+        return _Note(digest=self.digest, base=self.base, kept=self.kept).model_dump_json()
 
-def digest_of(weights: Weights) -> str:
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 of tensors with their names, types and shapes; empty for no tensors."""
     if not weights:
         return ""
@@ -51,7 +63,7 @@ def digest_of(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def coded(weights: Weights, base: Weights, stepped: bool) -> Coded:
+def coded(weights: Mapping[str, Tensor], base: Weights, stepped: bool) -> Coded:
     """A network for an end that holds `base`.
 
     Args:
@@ -59,6 +71,8 @@ def coded(weights: Weights, base: Weights, stepped: bool) -> Coded:
         base: what the other end holds; empty for nothing.
         stepped: whether tensors that moved may lie on the grid, which is looked for then.
     """
+    if not base:
+        return Coded("", "", (), dict(weights))
     kept, tensors = [], {}
     for name, tensor in weights.items():
         before = base.get(name)
@@ -123,6 +137,37 @@ def _stepped(numbers: Tensor, exponents: Tensor, before: Tensor) -> Tensor:
     if before.ndim < 2 or numbers.shape != before.shape or exponents.shape != rows:
         raise FederationError("steps of a network came in another shape than its tensors have")
     return moved_by(numbers, exponents, before)
+
+
+def received(tensors: Weights, note: str, held: Callable[[str], Weights | None]) -> Weights:
+    """The network of a message.
+
+    Args:
+        tensors: that came.
+        note: that came beside them, of `Coded`; empty where they are the network as it is.
+        held: the network of a digest, where this end holds it.
+
+    Raises:
+        FederationError: the note is none, this end does not hold what it tells from (`LACKING`), or as `decoded`.
+    """
+    if not note:
+        return tensors
+    try:
+        told = _Note.model_validate_json(note)
+    except ValidationError as error:
+        raise FederationError(f"how a network was coded cannot be read ({error.errors()[0]['type']})") from None
+    base = held(told.base)
+    if base is None:
+        raise FederationError(LACKING)
+    return decoded(tensors, told.digest, told.kept, base)
+
+
+class _Note(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    digest: Digest
+    base: Digest
+    kept: tuple[str, ...] = Field(max_length=10_000)
 
 
 def size_of_coded(tensors: Mapping[str, Tensor]) -> int:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from braincl_med.cortex.quantised import exponents_of, is_quantised, quantised
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
-from braincl_med.federation.wire import NUMBERS, coded, decoded, digest_of, size_of_coded
 from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.compact import NUMBERS, coded, decoded, digest_of, size_of_coded
 from tests.federation.experiments import tiny
 
 SCALES = st.floats(-12, 4)
