@@ -190,7 +190,7 @@ class Hospitals:
 
 
 def carried(order: Order, answers: Sequence[Report], usable: Sequence[Report]) -> tuple[int, int]:
-    """Bytes down to all hospitals that were asked and up from those that are usable, as the transport counted them."""
+    """Bytes to all hospitals that were asked, and from those that are usable, as the transport counted them."""
     down = sum(answer.bytes_down or size_of(order.addressed(answer.sender)) for answer in answers)
     return down, sum(answer.bytes_up or size_of(answer) for answer in usable)
 
