@@ -9,8 +9,6 @@ from braincl_med.messages.tensors import tensors_of
 
 TENSORS, TEXT = "weights", "json"
 """The record of tensors, and the one field of the record of text."""
-LONGEST_TEXT = 1 << 22
-"""Characters; what is said of masks may have a quarter."""
 
 
 def opened(content: Mapping[str, Any], name: str) -> tuple[str, Weights]:
@@ -21,13 +19,12 @@ def opened(content: Mapping[str, Any], name: str) -> tuple[str, Weights]:
         name: of the record of text: `order` or `report`.
 
     Raises:
-        FederationError: it holds other records or fields, or one of them is beyond its limit.
+        FederationError: it holds other records or fields, or tensors that are none or beyond their limits. Those of
+            the text are its reader's (`Order.parse`, `Report.parse`).
     """
     if set(content) != {TENSORS, name}:
         raise FederationError(f"it holds other records than '{TENSORS}' and '{name}'")
     said = content[name]
     if set(said) != {TEXT} or not isinstance(said[TEXT], str):
         raise FederationError(f"its '{name}' is not one text")
-    if len(said[TEXT]) > LONGEST_TEXT:
-        raise FederationError(f"its '{name}' has {len(said[TEXT]):,} characters, at most {LONGEST_TEXT:,} are read")
     return said[TEXT], tensors_of(content[TENSORS])
