@@ -11,8 +11,7 @@ from braincl_med.messages.tensors import tensors_of
 
 TENSORS, TEXT, NOTE, HOLDS = "weights", "json", "coded", "holds"
 """The record of tensors, and the fields of the record of text; what is empty is left out."""
-LONGEST_TEXT = 1 << 22
-"""Characters; what is said of masks may have a quarter."""
+LONGEST_NOTE = 1 << 20
 
 
 def size_of_texts(said: Mapping[str, str]) -> int:
@@ -52,15 +51,17 @@ def opened(content: Mapping[str, Any], name: str, held: Callable[[str], Weights 
         held: the network of a digest, where this end holds it.
 
     Raises:
-        FederationError: it holds other records or fields, one of them is beyond its limit, or as `received`.
+        FederationError: it holds other records or fields, tensors that are none or beyond their limits, or as
+            `received`. Those of the text are its reader's (`Order.parse`, `Report.parse`).
     """
     if set(content) != {TENSORS, name}:
         raise FederationError(f"it holds other records than '{TENSORS}' and '{name}'")
     said = content[name]
     if not {TEXT} <= set(said) <= {TEXT, NOTE, HOLDS} or not all(isinstance(one, str) for one in said.values()):
         raise FederationError(f"its '{name}' is not one text")
-    if (length := sum(map(len, said.values()))) > LONGEST_TEXT:
-        raise FederationError(f"its '{name}' has {length:,} characters, at most {LONGEST_TEXT:,} are read")
+    note, holds = said.get(NOTE, ""), said.get(HOLDS, "")
+    if len(note) + len(holds) > LONGEST_NOTE:
+        raise FederationError(f"what it says of networks has {len(note) + len(holds):,} characters, too many to read")
     tensors = tensors_of(content[TENSORS])
-    weights = received(tensors, said.get(NOTE, ""), held)
-    return Opened(said[TEXT], weights, said.get(HOLDS, ""), size_of_coded(tensors) + size_of_texts(said))
+    size = size_of_coded(tensors) + size_of_texts(said)
+    return Opened(said[TEXT], received(tensors, note, held), holds, size)
