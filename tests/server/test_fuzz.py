@@ -12,6 +12,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from braincl_med.cortex.cortex import Weights
 from braincl_med.federation.aggregate import average
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.exchange import Hospitals
@@ -27,6 +28,7 @@ from server.app import _report, message_type
 from tests.federation.experiments import tiny
 from tests.server.mutations import mutated
 
+HELD = dict[str, Weights]().get
 COUNT = int(os.environ.get("BRAINCL_FUZZ", "150"))
 pytestmark = pytest.mark.timeout(60 + COUNT)
 
@@ -90,7 +92,7 @@ def test_a_mutated_order_is_refused_or_carried_out_and_changes_no_vault(learned)
         phase, order = rng.choice(list(orders.items()))
         content = mutated(records(order.weights, "order", order.text()), "order", rng)
         reply = handle(Message(content, dst_node_id=1, message_type=message_type(phase)), context)
-        report = _report(reply, Shelf.of(config))
+        report = _report(reply, Shelf.of(config), HELD)[0]
         refused += bool(report.failure)
         assert is_plain(report.failure, config.state_folder)
         assert "unexpected" not in report.failure
@@ -109,7 +111,7 @@ def test_a_mutated_reply_is_that_hospitals_refusal_or_part_of_a_sound_round(lear
         phase, order = rng.choice(list(orders.items()))
         *others, told = answers[phase]
         content = mutated(records(told.weights, "report", told.text()), "report", rng)
-        odd = _report(Message(content, dst_node_id=1, message_type=message_type(phase)), Shelf.of(config))
+        odd = _report(Message(content, dst_node_id=1, message_type=message_type(phase)), Shelf.of(config), HELD)[0]
         hospitals = Hospitals(lambda _, odd=odd, others=others: [*others, odd], config.federation, limits=limits)
         outcome = hospitals.ask(order, phase, method, ())
         refused += bool(outcome.missing)
@@ -124,6 +126,6 @@ def test_a_mutated_reply_is_that_hospitals_refusal_or_part_of_a_sound_round(lear
 def test_a_round_below_its_quorum_is_one_sentence(learned):
     config, orders = learned
     phase, order = next(iter(orders.items()))
-    odd = _report(Message(RecordDict(), dst_node_id=1, message_type=message_type(phase)), Shelf.of(config))
+    odd = _report(Message(RecordDict(), dst_node_id=1, message_type=message_type(phase)), Shelf.of(config), HELD)[0]
     with pytest.raises(FederationError, match="0 of 3 hospitals gave a usable answer"):
         Hospitals(lambda _: [odd], config.federation).ask(order, phase, METHODS["braincl"], ())
