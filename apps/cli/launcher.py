@@ -18,14 +18,15 @@ import torch
 
 import braincl_med
 from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
+from braincl_med.federation.beginning import record_end, starting_point
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
-from braincl_med.federation.coordinator import record_end, starting_point
 from braincl_med.federation.hospital import keys_of
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, make_private_file, storage_error
 from braincl_med.foundation.logs import log_path
-from braincl_med.records.store import RunStore, now
+from braincl_med.records.alive import now
+from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.streams.availability import require_scans, resolve

@@ -372,6 +372,8 @@ BETWEEN_TASKS: tuple[str, ...] = (
 )  # fmt: skip
 """Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, by whom and
 from how many scans. All others are fixed once an experiment has begun."""
+ENCODED: tuple[str, ...] = ("federation-hospitals", "stream-train-per-class", "stream-fit")
+"""Of these, those that are fixed as soon as a hospital has encoded the next task: they decide from which scans."""
 
 
 def _without(settings: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:

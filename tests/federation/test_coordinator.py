@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from braincl_med.federation import coordinator
+from braincl_med.federation.beginning import starting_point
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, save_checkpoint
-from braincl_med.federation.coordinator import Coordinator, starting_point
+from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.hospital import Hospital
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -125,8 +126,8 @@ def test_the_same_experiment_run_afresh_is_answered_by_the_same_numbers_and_spen
     first, second = [], []
     listened(statistical, first).run()
     spent = local_hospitals(statistical)[0].ledger.epsilon()
-    for path in [*folder_of(tmp_path, "tiny").iterdir(), tmp_path / "runs.sqlite"]:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(folder_of(tmp_path, "tiny"))
+    (tmp_path / "runs.sqlite").unlink()
     listened(statistical, second).run()
     assert local_hospitals(statistical)[0].ledger.epsilon() == spent
     for (_, one), (_, other) in zip(first, second, strict=True):
