@@ -1,8 +1,10 @@
 """What a run begins from: the checkpoint of its experiment, judged against the configuration, or a new one."""
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
+from typing import Any
 
 from braincl_med.cortex.backbones import backbone_of, has_batch_statistics
 from braincl_med.cortex.cortex import Weights
@@ -11,7 +13,7 @@ from braincl_med.federation.begun import encoded_at
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import BETWEEN_TASKS, FREE, ExperimentConfig
+from braincl_med.settings.config import BETWEEN_TASKS, FREE, JOINING, ExperimentConfig
 from braincl_med.settings.loading import Change, differences
 from braincl_med.streams.named import build_registry
 
@@ -57,13 +59,11 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
     if refused := [str(change) for change in changes if _is_fixed(change, found, config)]:
         raise ConfigError(
             f"experiment '{config.name}' was begun with other settings: {'; '.join(refused)}; "
-            f"use the former ones, another name, or start afresh (what may change at any time: {', '.join(FREE)}; "
-            f"between two tasks also: {', '.join(BETWEEN_TASKS)})"
+            "use the former ones, another name, or start afresh (what may change at any time: "
+            f"{', '.join((JOINING, *FREE))}; between two tasks also: {', '.join(BETWEEN_TASKS)})"
         )
     if changes:
-        told = tuple(f"from task {found.task + 1} on: {change}" for change in changes)
-        update = {"settings": config.as_result_settings(), "changes": (*found.changes, *told)}
-        found = found.model_copy(update=update)
+        found = _changed(found, changes, config)
     if found.weights and config.cortex.weights and start_of(config)[1] != found.start:
         raise ConfigError(
             f"experiment '{config.name}' began from other weights than cortex-weights names now, which cannot be "
@@ -77,8 +77,26 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
     return found
 
 
+def _changed(found: Checkpoint, changes: Sequence[Change], config: ExperimentConfig) -> Checkpoint:
+    """The checkpoint under other settings, which are told in it.
+
+    Tasks that are begun stay dealt out over the hospitals that began them, so that nobody gets a scan that was
+    another's. Who has left is not waited for: the server learns anew who takes part.
+    """
+    told = tuple(f"from task {found.task + 1} on: {change}" for change in changes)
+    update: dict[str, Any] = {"settings": config.as_result_settings(), "changes": (*found.changes, *told)}
+    for change in changes:
+        if change.joining:
+            begun = found.interrupted or encoded_at(config.state_folder, config.name, found.task)
+            update["registry"] = found.registry.dealt_until(found.task + bool(begun), change.before)
+            update["hospitals"] = ()
+    return found.model_copy(update=update)
+
+
 def _is_fixed(change: Change, found: Checkpoint, config: ExperimentConfig) -> bool:
     """Whether a setting may no longer change where the experiment stands."""
+    if change.joining:
+        return False
     if found.interrupted or not change.between_tasks:
         return True
     return change.encoded and bool(encoded_at(config.state_folder, config.name, found.task))

@@ -110,9 +110,15 @@ def _as_begun(back: Checkpoint, following: Checkpoint, now: Checkpoint) -> Check
     Its task goes on under the settings with which it was begun, by which hospitals have encoded it; tasks that were
     added since stay, for hospitals may have begun them.
     """
-    tasks = (*following.registry.tasks[: back.task], *now.registry.tasks[back.task :])
+    registry = now.registry.dealt_until(now.task + 1, _hospitals(now))
+    hospitals = _hospitals(following)
+    tasks = tuple(task.over(None) if task.dealt == hospitals else task for task in registry.tasks)
     update = {"registry": Registry(tasks=tasks), "settings": following.settings, "changes": following.changes}
     return back.model_copy(update=update)
+
+
+def _hospitals(checkpoint: Checkpoint) -> int:
+    return former_config(checkpoint.settings, checkpoint.experiment).federation.hospitals
 
 
 def _point(checkpoint: Checkpoint) -> Point:

@@ -178,7 +178,7 @@ def test_how_a_task_is_learned_may_change_between_tasks_and_not_within_one(finis
         "from task 4 on: sleep-epochs was 2, is 7",
     )
     save_checkpoint(folder, whole.model_copy(update={"task": 1, "position": 2}))
-    with pytest.raises(ConfigError, match="federation-hospitals was 2, is 3; sleep-epochs was 2, is 7"):
+    with pytest.raises(ConfigError, match="other settings: sleep-epochs was 2, is 7; use the former"):
         starting_point(changed)
     save_checkpoint(folder, whole)
 

@@ -89,8 +89,8 @@ def test_what_select_threw_away_is_not_needed_by_what_follows_it(tmp_path):
 def test_a_task_that_was_begun_again_may_be_trained_otherwise_but_not_be_encoded_otherwise(copied):
     go_back(copied, "tiny", "task-3")
     assert starting_point(tiny(copied, sleep_epochs=7)).changes == ("from task 3 on: sleep-epochs was 2, is 7",)
-    with pytest.raises(ConfigError, match="federation-hospitals was 2, is 3"):
-        starting_point(tiny(copied, federation_hospitals=3))
+    with pytest.raises(ConfigError, match="stream-train-per-class was 12, is 11"):
+        starting_point(tiny(copied, stream_train_per_class=11))
 
 
 def test_a_task_that_was_added_since_stays(copied):
