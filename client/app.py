@@ -14,6 +14,7 @@ from braincl_med.federation.masks import IDENTITY, Masks
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
+from braincl_med.foundation.version import require_tested_flower
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
 from braincl_med.methods import METHODS
@@ -145,6 +146,7 @@ def handle(message: Message, context: Context) -> Message:
     """Carry out the order in `message`; the reply holds a report and the weights that changed, never a traceback."""
     show_on_stderr()
     try:
+        require_tested_flower()
         weights = message.content.array_records["weights"].to_torch_state_dict()
         order = Order.parse(str(message.content.config_records["order"]["json"]), weights)
         hospital = hospital_of(context)

@@ -12,6 +12,7 @@ from braincl_med.federation.coordinator import Coordinator
 from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
+from braincl_med.foundation.version import require_tested_flower
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods import METHODS
@@ -35,6 +36,7 @@ def main(grid: Grid, context: Context) -> None:
     show_on_stderr()
     reason = ""
     try:
+        require_tested_flower()
         overrides = dict(context.run_config)
         config = load_experiment(str(overrides.pop("config")), overrides)
         keep_in_file(config.state_folder, config.name)

@@ -25,6 +25,7 @@ from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, make_private_file, storage_error
 from braincl_med.foundation.logs import log_path
+from braincl_med.foundation.version import require_tested_flower
 from braincl_med.records.alive import now
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExperimentConfig
@@ -57,6 +58,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     Raises:
         BrainclError: it was refused before the start, or failed; the message says why.
     """
+    require_tested_flower()
     # Before anything is written or handed on: what is no key's place might be a key.
     keys_of(config, "site-0", config.vault_key, config.network_key)
     stream, fallback = resolve(config.stream, config.data_folder)

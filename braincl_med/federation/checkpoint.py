@@ -28,7 +28,8 @@ from braincl_med.streams.tasks import Registry
 
 NAME = "checkpoint.json"
 FORMER = "former"
-VERSION = 3
+Version = Literal[1, 2, 3, 4]
+VERSION: Version = 4
 KEPT = 4
 """How many former checkpoints are kept: of the last steps so many, and of the ends of tasks."""
 TENSORS = ("weights-*.safetensors", "moments-*.safetensors")
@@ -40,7 +41,8 @@ class Checkpoint(BaseModel):
     Attributes:
         settings: what decides the result, to refuse a resumption under another configuration.
         changes: what was changed in the settings between tasks, in words, since version 3.
-        registry: all tasks and the names of their classes.
+        registry: all tasks and the names of their classes; since version 4 also over how many hospitals those are
+            dealt out that were begun by another number of them.
         task, position: the next step; `task` equals the number of tasks once all are learned.
         hospitals: the names that have answered so far.
         threads: with how many each of them computed last, since version 2; the last bits of a result depend on it.
@@ -56,7 +58,7 @@ class Checkpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["braincl-checkpoint"] = "braincl-checkpoint"
-    version: Literal[1, 2, 3] = 3
+    version: Version = VERSION
     experiment: str
     settings: dict[str, Any]
     changes: tuple[str, ...] = ()
