@@ -150,6 +150,7 @@ def handle(message: Message, context: Context) -> Message:
         weights = message.content.array_records["weights"].to_torch_state_dict()
         order = Order.parse(str(message.content.config_records["order"]["json"]), weights)
         hospital = hospital_of(context)
+        show_on_stderr(hospital.name)
         require_own(order, hospital.config)
         report = hospital.answer(order)
     except BrainclError as error:

@@ -19,6 +19,7 @@ from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
+from server.errors import sentence_of
 from server.tensors import tensors_of
 
 log = logging.getLogger("braincl")
@@ -118,7 +119,7 @@ def _report(node: int, reply: Message | None) -> Report:
     if reply is None:
         return failed("no answer in time")
     if reply.has_error():
-        return failed(f"its client app did not answer (Flower error {reply.error.code})")
+        return failed(sentence_of(reply.error.code))
     try:
         text = str(reply.content.config_records["report"]["json"])
         return replace(Report.parse(text, tensors_of(reply.content.array_records["weights"])), sender=str(node))

@@ -24,7 +24,7 @@ from braincl_med.federation.hospital import keys_of
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, make_private_file, storage_error
-from braincl_med.foundation.logs import log_path
+from braincl_med.foundation.logs import begin_anew_if_long, former_log, log_path
 from braincl_med.foundation.version import require_tested_flower
 from braincl_med.records.alive import now
 from braincl_med.records.store import RunStore
@@ -96,6 +96,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     flower_log = followed.with_suffix(".flower.log")
     try:
         followed.parent.mkdir(parents=True, exist_ok=True)
+        begin_anew_if_long(flower_log)
         make_private_file(followed)
         make_private_file(flower_log)
     except OSError as error:
@@ -238,7 +239,13 @@ class _Tail:
         self.position = path.stat().st_size
 
     def print_new(self) -> None:
-        with self.path.open("rb") as file:
+        if self.path.stat().st_size < self.position:  # it was begun anew meanwhile
+            self._print_from(former_log(self.path))
+            self.position = 0
+        self._print_from(self.path)
+
+    def _print_from(self, path: Path) -> None:
+        with path.open("rb") as file:
             file.seek(self.position)
             content = file.read()
         complete, newline, _ = content.rpartition(b"\n")

@@ -23,7 +23,7 @@ OWN = re.compile(
     rf"{re.escape(STORE_NAME)}(-journal|-wal|-shm)?"
     r"|server/[^/]+/(checkpoint\.json|alive\.json|\.lock|former/\d{4}-\d{4}\.json)"
     r"|server/[^/]+/(former/)?(weights|moments)-[0-9a-f]{12}\.safetensors"
-    r"|logs/[^/]+\.log"
+    r"|logs/[^/]+\.log(\.\d)?"
 )
 FLOWERS_LOG = ".flower.log"
 STRANGERS_CHECK = "Nothing but a run's records lies below the state root"
@@ -60,7 +60,7 @@ def state_problems(state: Path, identifiers: Identifiers, probes: Probes | None)
         problems[ATTACHED_CHECK] += attached(path, place)
         content = path.read_bytes()
         # Flower tells where its own files lie; ours never tell a path.
-        told = identifiers.findings(content, paths=not name.endswith(FLOWERS_LOG))
+        told = identifiers.findings(content, paths=FLOWERS_LOG not in name)
         problems[IDENTIFIERS_CHECK] += [f"{place(path)} {what}" for what in told]
         found = probes.find(content) if probes is not None else {}
         if found:
