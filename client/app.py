@@ -16,6 +16,7 @@ from braincl_med.federation.masks import IDENTITY, Masks
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
+from braincl_med.foundation.version import require_tested_flower
 from braincl_med.messages.compact import coded, digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
@@ -150,7 +151,9 @@ def handle(message: Message, context: Context) -> Message:
     show_on_stderr()
     order, holds, stepped = None, "", False
     try:
+        require_tested_flower()
         hospital = hospital_of(context)
+        show_on_stderr(hospital.name)
         folder = hospital.vault.folder.parent / FOLDER / hospital.config.name
         came = opened(message.content, "order", partial(held, folder))
         order = Order.parse(came.text, came.weights)

@@ -14,6 +14,7 @@ from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
+from braincl_med.foundation.version import require_tested_flower
 from braincl_med.messages.compact import LACKING, digest_of, size_of_coded
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
@@ -23,6 +24,7 @@ from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
+from server.errors import sentence_of
 from server.outbox import Outbox
 
 log = logging.getLogger("braincl")
@@ -42,6 +44,7 @@ def main(grid: Grid, context: Context) -> None:
     show_on_stderr()
     reason = ""
     try:
+        require_tested_flower()
         overrides = dict(context.run_config)
         config = load_experiment(str(overrides.pop("config")), overrides)
         keep_in_file(config.state_folder, config.name)
@@ -182,7 +185,7 @@ def _report(reply: Message | Report, shelf: Shelf, held: Callable[[str], Weights
     if isinstance(reply, Report):
         return reply, ""
     if reply.has_error():
-        return Report("", failure=f"its client app did not answer (Flower error {reply.error.code})"), ""
+        return Report("", failure=sentence_of(reply.error.code)), ""
     try:
         came = opened(reply.content, "report", held)
         report = Report.parse(came.text, came.weights)

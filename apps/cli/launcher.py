@@ -18,14 +18,16 @@ import torch
 
 import braincl_med
 from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
+from braincl_med.federation.beginning import record_end, starting_point
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
-from braincl_med.federation.coordinator import record_end, starting_point
 from braincl_med.federation.hospital import keys_of
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, DataError, FederationError, LockedError, RecordsError
 from braincl_med.foundation.files import LOCK_NAME, locked, make_private_file, storage_error
-from braincl_med.foundation.logs import log_path
-from braincl_med.records.store import RunStore, now
+from braincl_med.foundation.logs import begin_anew_if_long, former_log, log_path
+from braincl_med.foundation.version import require_tested_flower
+from braincl_med.records.alive import now
+from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.streams.availability import require_scans, resolve
@@ -56,6 +58,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     Raises:
         BrainclError: it was refused before the start, or failed; the message says why.
     """
+    require_tested_flower()
     # Before anything is written or handed on: what is no key's place might be a key.
     keys_of(config, "site-0", config.vault_key, config.network_key)
     stream, fallback = resolve(config.stream, config.data_folder)
@@ -93,6 +96,7 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     flower_log = followed.with_suffix(".flower.log")
     try:
         followed.parent.mkdir(parents=True, exist_ok=True)
+        begin_anew_if_long(flower_log)
         make_private_file(followed)
         make_private_file(flower_log)
     except OSError as error:
@@ -235,7 +239,13 @@ class _Tail:
         self.position = path.stat().st_size
 
     def print_new(self) -> None:
-        with self.path.open("rb") as file:
+        if self.path.stat().st_size < self.position:  # it was begun anew meanwhile
+            self._print_from(former_log(self.path))
+            self.position = 0
+        self._print_from(self.path)
+
+    def _print_from(self, path: Path) -> None:
+        with path.open("rb") as file:
             file.seek(self.position)
             content = file.read()
         complete, newline, _ = content.rpartition(b"\n")

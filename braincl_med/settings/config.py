@@ -406,12 +406,16 @@ FREE: tuple[str, ...] = (
 )  # fmt: skip
 """Keys that may change at any time, also within a task."""
 BETWEEN_TASKS: tuple[str, ...] = (
-    "wake", "sleep", "selection", "federation-hospitals", "federation-server-momentum", "federation-classifier-rows",
+    "wake", "sleep", "selection", "federation-server-momentum", "federation-classifier-rows",
     "federation-familiarity", "federation-robust", "federation-masking", "federation-masking-threshold",
     "federation-smallest-group", "federation-update-bits", "stream-train-per-class", "stream-fit",
 )  # fmt: skip
-"""Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, by whom and
-from how many scans. All others are fixed once an experiment has begun."""
+"""Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, and from
+how many scans. All others are fixed once an experiment has begun."""
+JOINING = "federation-hospitals"
+"""The key that may change whenever no run goes on, and is recorded: begun tasks stay dealt out as they were."""
+ENCODED: tuple[str, ...] = ("stream-train-per-class", "stream-fit")
+"""Of these, those that are fixed as soon as a hospital has encoded the next task: they decide from which scans."""
 
 
 def _without(settings: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:

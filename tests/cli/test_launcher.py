@@ -11,7 +11,7 @@ import pytest
 from apps.cli import launcher, superlink
 from apps.cli.launcher import run_experiment
 from apps.cli.main import main
-from braincl_med.federation.coordinator import versions
+from braincl_med.federation.beginning import versions
 from braincl_med.federation.extend import add_task
 from braincl_med.foundation.errors import DataError, FederationError
 from braincl_med.records.store import RunStore
