@@ -155,6 +155,11 @@ def handle(message: Message, context: Context) -> Message:
     except Exception as error:
         logging.getLogger("braincl").exception("an order could not be read")
         report = Report("", failure=f"the order could not be read ({type(error).__name__}); see the local log")
+    return reply_with(report, message)
+
+
+def reply_with(report: Report, message: Message) -> Message:
+    """Flower's reply to `message` that carries a report."""
     content = RecordDict(
         {"weights": ArrayRecord(dict(report.weights)), "report": ConfigRecord({"json": report.text()})}
     )
