@@ -22,18 +22,6 @@ from braincl_med.foundation.errors import ConfigError
 HOSPITALS = 2
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("deploy") / "federation"
-    initialise(folder, "server.example.org", HOSPITALS)
-    return folder
-
-
-@pytest.fixture
-def folder(written, tmp_path):
-    return shutil.copytree(written, tmp_path / "federation")
-
-
 def test_nobody_but_the_owner_reads_anything_and_only_the_authority_has_its_key(written):
     for path in written.rglob("*"):
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
