@@ -73,8 +73,8 @@ def installed_digest() -> str:
         return digest_of(build_fab_from_disk(assemble_app(Path(scratch) / "app")))
 
 
-def answer_of(message: Message, context: Context, sent: bytes, pinned: str) -> Message:
-    """The installed app's reply, or a refusal where another app was sent."""
+def answer_of(message: Message, context: Context, sent: bytes, pinned: str, hospital: str) -> Message:
+    """The installed app's reply, or the hospital's refusal where another app was sent."""
     try:
         seen = digest_of(sent)
         if seen != pinned:
@@ -84,11 +84,11 @@ def answer_of(message: Message, context: Context, sent: bytes, pinned: str) -> M
             )
     except BrainclError as error:
         print(f"refused: {error}", flush=True)
-        return reply_with(Report("", failure=str(error)), message)
+        return reply_with(Report(hospital, failure=str(error)), message)
     return app(message=message, context=context)
 
 
-def work(address: str, token: str, pinned: str) -> None:
+def work(address: str, token: str, pinned: str, hospital: str) -> None:
     """Work on the task that the SuperNode gave `token` for, and tell it how that ended."""
     context, status, details = None, SubStatus.FAILED, "the client app failed"
     with _connected(address, RuntimeTokenHttpInterceptor(token)) as client:
@@ -96,7 +96,7 @@ def work(address: str, token: str, pinned: str) -> None:
         alive.start()
         try:
             message, context, _, bundle = pull_task_input(client)
-            push_message(client, answer_of(message, context, bundle.content, pinned), context)
+            push_message(client, answer_of(message, context, bundle.content, pinned, hospital), context)
             status, details = SubStatus.COMPLETED, ""
         finally:
             push_task_output(client, context, status, details)
@@ -124,7 +124,7 @@ def serve(folder: Path) -> None:
         while True:
             task = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if task.HasField("task") and task.token:
-                _in_a_process(partial(work, address, task.token, pinned))
+                _in_a_process(partial(work, address, task.token, pinned, hospital.name))
             time.sleep(STEP_SECONDS)
 
 

@@ -1,10 +1,11 @@
 """systemd units: each program as a user without a shell, that writes its state and nothing else."""
 
 from apps.deploy.layout import Hospital, Server
-from apps.deploy.parts import APP, EXECUTOR, PROXY_PART, SUPERLINK, SUPERNODE, Part, parts_of
+from apps.deploy.parts import APP, EXECUTOR, SUPERLINK, SUPERNODE, Part, parts_of
 
 HOME, PROGRAM, USER = "/srv/braincl", "/opt/braincl/bin/braincl", "braincl"
-AFTER = {EXECUTOR: SUPERLINK, PROXY_PART: SUPERLINK, APP: SUPERNODE}
+SERVED = {SUPERLINK: EXECUTOR, SUPERNODE: APP}
+"""Whose work ends with the end of the other: bound to it, and started again with it."""
 
 
 def unit_name(part: Part) -> str:
@@ -18,16 +19,18 @@ def units(settings: Server | Hospital) -> dict[str, str]:
 
 
 def _unit(part: Part) -> str:
-    after = AFTER.get(part)
-    wants = f"Wants={unit_name(after)}\nAfter=network-online.target {unit_name(after)}" if after else (
-        "Wants=network-online.target\nAfter=network-online.target"
-    )  # fmt: skip
+    order = "Wants=network-online.target\nAfter=network-online.target"
+    for first, second in SERVED.items():
+        if part is first:
+            order += f"\nUpholds={unit_name(second)}"
+        elif part is second:
+            order += f"\nBindsTo={unit_name(first)}\nAfter={unit_name(first)}"
     credentials = "\n".join(f"LoadCredential={name}:{HOME}/{name}" for name in part.files)
     enrol = f"\nExecStartPost={PROGRAM} deploy enrol {HOME}" if part is SUPERLINK else ""
     return f"""\
 [Unit]
 Description=BrainCL-Med {part.name}: {part.what}
-{wants}
+{order}
 StartLimitIntervalSec=0
 
 [Service]

@@ -54,6 +54,7 @@ def test_an_app_that_unpacks_to_too_much_is_not_unpacked(monkeypatch):
 def message(monkeypatch):
     monkeypatch.setattr(TaskIdentity, "_run_id", 1)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1)
+    monkeypatch.setattr(TaskIdentity, "_task_id", 1)
     content = RecordDict({"weights": ArrayRecord({}), "order": ConfigRecord({"json": "{}"})})
     asked = Message(content, dst_node_id=1, message_type="train.encode")
     asked.metadata.__dict__["_message_id"] = "1"
@@ -70,9 +71,9 @@ def test_a_changed_app_is_refused_and_the_installed_one_is_asked(tmp_path, messa
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     assembled = assemble_app(tmp_path / "app")
     sent = build_fab_from_disk(assembled)
-    assert pinned.answer_of(message, context, sent, pinned.installed_digest()) == "answer"
+    assert pinned.answer_of(message, context, sent, pinned.installed_digest(), "st-elsewhere") == "answer"
     (assembled / "client" / "app.py").write_text("import os\n")
     changed = build_fab_from_disk(assembled)
-    reply = pinned.answer_of(message, context, changed, pinned.installed_digest())
+    reply = pinned.answer_of(message, context, changed, pinned.installed_digest(), "st-elsewhere")
     assert len(asked) == 1
     assert "another app" in failure(reply)
