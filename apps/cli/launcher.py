@@ -27,7 +27,7 @@ from braincl_med.foundation.errors import BrainclError, DataError, FederationErr
 from braincl_med.foundation.files import LOCK_NAME, locked, make_private_file, storage_error
 from braincl_med.foundation.logs import log_path
 from braincl_med.records.store import RunStore, now
-from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.config import ExperimentConfig, StreamConfig
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.streams.availability import require_scans, resolve
 from braincl_med.streams.tasks import Registry
@@ -62,18 +62,8 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     stream, fallback = resolve(config.stream, config.data_folder)
     if fallback:
         log.warning("%s", fallback)
-    state = config.state_folder.resolve()
-    data = config.data_folder
-    # Flower runs its apps elsewhere, so what is named from here on must not depend on where that is.
-    start = config.cortex.weights and str(Path(config.cortex.weights).expanduser().resolve())
-    config = config.model_copy(
-        update={
-            "stream": stream,
-            "state_root": str(state),
-            "data_root": str(data.resolve()) if data else "",
-            "cortex": config.cortex.model_copy(update={"weights": start}),
-        }
-    )
+    config = anchored(config, stream)
+    state, data = config.state_folder, config.data_folder
     _require_what_was_learned(config, fallback)
     require_short_temporary_folder()
     folder, what = folder_of(state, config.name), f"experiment '{config.name}'"
@@ -101,6 +91,20 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
         simulated = ("--federation-config", _simulation(config.federation.hospitals, cores_per_hospital))
         status = submit_and_follow(flwr, app, config, follow, flower_log, simulated)
     return outcome(config, status, began, flower_log)
+
+
+def anchored(config: ExperimentConfig, stream: StreamConfig) -> ExperimentConfig:
+    """`config` over `stream`, with paths that hold wherever they are read: Flower runs its apps elsewhere."""
+    data = config.data_folder
+    start = config.cortex.weights and str(Path(config.cortex.weights).expanduser().resolve())
+    return config.model_copy(
+        update={
+            "stream": stream,
+            "state_root": str(config.state_folder.resolve()),
+            "data_root": str(data.resolve()) if data else "",
+            "cortex": config.cortex.model_copy(update={"weights": start}),
+        }
+    )
 
 
 def logs_of(config: ExperimentConfig) -> tuple[Path, Path]:

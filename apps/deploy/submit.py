@@ -1,14 +1,18 @@
 """An experiment over the hospitals of a running federation."""
 
+import logging
 import tempfile
 from pathlib import Path
 
-from apps.cli.launcher import Tail, assemble_app, logs_of, outcome, submit_and_follow
+from apps.cli.launcher import Tail, anchored, assemble_app, logs_of, outcome, submit_and_follow
 from apps.deploy.enrol import flwr_of
-from apps.deploy.layout import SERVER, SETTINGS, Server, read_settings, state_of
+from apps.deploy.layout import SERVER, SETTINGS, Server, is_loopback, read_settings, state_of
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.records.store import now
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.streams.availability import resolve
+
+log = logging.getLogger("braincl")
 
 
 def server_in(folder: Path) -> tuple[Path, Server]:
@@ -43,6 +47,12 @@ def submit(folder: Path, config: ExperimentConfig) -> str:
         BrainclError: it was refused, or failed; the message says why.
     """
     folder, server = server_in(folder)
+    stream = config.stream
+    if is_loopback(server.host):  # hospitals elsewhere have scans that this machine does not see
+        stream, fallback = resolve(stream, config.data_folder)
+        if fallback:
+            log.warning("%s", fallback)
+    config = anchored(config, stream)
     followed, flower_log = logs_of(config)
     began, follow = now(), Tail(followed)
     with tempfile.TemporaryDirectory(prefix="braincl-") as scratch:

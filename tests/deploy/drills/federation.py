@@ -21,7 +21,7 @@ from braincl_med.federation.local import run_locally
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.records.store import RunStore
 from braincl_med.settings.loading import load_experiment
-from braincl_med.vault.folders import experiments
+from braincl_med.vault.folders import is_experiment
 from braincl_med.vault.keys import NO_KEYS
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import verify
@@ -62,13 +62,21 @@ class Federation:
 
     def kill(self, name):
         """SIGKILL to every program of a folder and to all that these have started."""
-        for process in self.running.pop(name).processes.values():
+        killed = list(self.running.pop(name).processes.values())
+        for process in reversed(killed):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+        for process in killed:
             process.wait()
 
-    def kill_part(self, name, part):
-        os.killpg(self.running[name].processes[part].pid, signal.SIGKILL)
+    @contextlib.contextmanager
+    def killed(self, name):
+        """The folder's programs are killed, and started again after the block."""
+        self.kill(name)
+        try:
+            yield
+        finally:
+            self.start(name)
 
     def process(self, name, part):
         return psutil.Process(self.running[name].processes[part].pid)
@@ -103,14 +111,14 @@ class Federation:
     def checkpoint(self, name="drill"):
         return load_checkpoint(folder_of(self.state, name))
 
-    def require_sound(self, name="drill", hospitals=HOSPITALS):
+    def require_sound(self, name="drill"):
         """Every vault verifies, and names the classes of its tasks as the server's registry does."""
-        registry = self.checkpoint(name).registry
-        for hospital in hospitals:
-            for folder in experiments(self.vault(hospital, name)):
-                vault = Vault(folder, NO_KEYS)
+        registry = RunStore(self.state).experiment(name).registry
+        for hospital in HOSPITALS:
+            vault = Vault(self.vault(hospital, name), NO_KEYS)
+            if is_experiment(vault.folder):
                 assert all(finding.sound for finding in verify(vault)), hospital
-                for entry in vault.manifest.entries:
+                for entry in vault.manifest().entries:
                     told = {each.key: registry.classes.index(each) for each in registry.tasks[entry.task].classes}
                     shards = vault.load_entry(entry).header.shards
                     assert {shard.dataset_label: shard.label for shard in shards} == told, hospital
@@ -148,11 +156,11 @@ def free_base():
             return base
 
 
-def wait(holds, what, seconds=LONGEST_SECONDS):
+def wait(holds, what, seconds=LONGEST_SECONDS, glance=GLANCE_SECONDS):
     deadline = time.monotonic() + seconds
     while not (held := holds()):
         assert time.monotonic() < deadline, f"waited for: {what}"
-        time.sleep(GLANCE_SECONDS)
+        time.sleep(glance)
     return held
 
 

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif("BRAINCL_DRILLS" not in os.environ, reason="takes minutes: `make deploy-test` runs it"),
 ]
+IMPATIENT = {"federation_round_timeout_seconds": 45}
 PROXIED = pytest.mark.skipif(proxy.program() is None, reason="nginx is not installed")
 
 
@@ -101,41 +102,67 @@ def test_another_app_is_refused_by_every_hospital(federation, tmp_path):
     assert not mark.exists()
 
 
-def test_killed_and_read_only_and_full_and_restarted_it_ends_as_if_nothing_had_happened(federation, tmp_path):
-    expected = federation.undisturbed(tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def undisturbed(federation, tmp_path_factory):
+    """What the drills' experiment comes to when nothing happens to it."""
+    return federation.undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
+
+@pytest.fixture
+def sound(federation):
+    yield
+    federation.require_sound()
+
+
+@pytest.mark.usefixtures("undisturbed", "sound")
+def test_a_full_disk_in_encode(federation):
     with full_disk(federation, "hospital-2"):
         reason = reason_of(federation.run())
-    assert "hospital-2" in reason, reason
-    assert "disk is full" in reason, reason
-    federation.require_sound(hospitals=("hospital-1", "hospital-3"))
+    assert "hospital-2: the disk is full" in reason, reason
 
-    run = federation.run(resume=True)
-    killed_while_it_writes(federation, "hospital-2")
-    assert "hospital" in reason_of(run)
-    federation.start("hospital-2")
 
+@pytest.mark.usefixtures("sound")
+def test_a_hospital_that_is_killed_while_it_writes_its_vault(federation):
+    run = federation.run(resume=True, **IMPATIENT)
+    vault = federation.vault("hospital-2")
+    wait(lambda: any(vault.glob(".*.partial")) or any(vault.glob("*.cue")), "the first write", glance=0.001)
+    with federation.killed("hospital-2"):
+        print("found:", sorted(path.name for path in vault.iterdir()))
+        assert "2 of 3 hospitals gave a usable answer" in reason_of(run)
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_server_that_is_killed_in_wake(federation):
     run = federation.run(resume=True)
     federation.during("wake", "hospital-1")
-    federation.kill("server")
-    federation.start("server")
+    with federation.killed("server"):
+        pass
     reason_of(run)
+    assert [step.phase for step in federation.steps()] == ["encode"]
 
-    run = federation.run(resume=True)
+
+@pytest.mark.usefixtures("sound")
+def test_a_hospital_that_is_killed_in_sleep(federation):
+    run = federation.run(resume=True, **IMPATIENT)
     federation.during("sleep", "hospital-3")
-    federation.kill("hospital-3")
-    assert "hospital" in reason_of(run)
-    federation.start("hospital-3")
+    with federation.killed("hospital-3"):
+        assert "2 of 3 hospitals gave a usable answer" in reason_of(run)
 
+
+@pytest.mark.usefixtures("sound")
+def test_a_server_app_that_is_killed_in_sleep(federation):
     run = federation.run(resume=True)
     federation.during("sleep", "hospital-1")
     for process in federation.tasks("server", "executor"):
         process.kill()
     reason_of(run)
+    assert [step.phase for step in federation.steps()] == ["encode", "wake", "select"]
 
-    assert "has learned all 1 tasks" in federation.run(resume=True).result(400)
-    federation.require_sound()
-    assert federation.result() == expected
+
+@pytest.mark.usefixtures("sound")
+def test_after_all_that_it_ends_bit_for_bit_as_if_nothing_had_happened(federation, undisturbed):
+    assert "has learned all 1 tasks" in federation.run(resume=True).result(LONGEST_SECONDS)
+    assert federation.result() == undisturbed
 
 
 @contextlib.contextmanager
@@ -145,13 +172,6 @@ def full_disk(federation, hospital):
     app.rlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
     yield
     app.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def killed_while_it_writes(federation, hospital):
-    """SIGKILL as soon as the hospital's vault has begun to write a file."""
-    wait(lambda: any(federation.vault(hospital).glob(".*.partial")) or federation.steps(), "a write")
-    federation.kill(hospital)
-    assert not federation.steps(), "it had been written before it was killed"
 
 
 def test_a_straggler_and_one_that_is_away_are_left_out_and_come_back(federation):
