@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= .braincl
+PRIVATE ?= .braincl-private
 export FLWR_TELEMETRY_ENABLED = 0
 
 .DEFAULT_GOAL := help
@@ -23,6 +24,22 @@ setup: $(VENV)/.ready  ## make the virtual environment and install everything in
 demo: setup  ## three hospitals learn six diagnoses; prints the results table (BRAINCL_DATA names a folder of MedMNIST files)
 	$(BIN)/braincl run demo --state $(STATE) --fresh
 	$(BIN)/braincl results demo --state $(STATE)
+
+SEALED := --vault-key file:$(PRIVATE)/vault.key --network-key file:$(PRIVATE)/network.key
+CONTROLS := name=demo-private privacy-mode=statistics cortex-features=64 cortex-weights=$(PRIVATE)/start.safetensors \
+	memory-basis=fixed federation-masking=on federation-masking-threshold=3 privacy-noise=shared stream-test-per-class=200 \
+	vault-key=file:$(abspath $(PRIVATE))/vault.key \
+	network-key=file:$(abspath $(PRIVATE))/network.key
+
+.PHONY: demo-private
+demo-private: setup  ## the demo with every control on: vaults sealed and audited, sums masked, releases with differential privacy
+	mkdir -p -m 700 $(PRIVATE)
+	cd $(PRIVATE) && umask 077 && for key in vault network; do test -f $$key.key || head -c 32 /dev/urandom >$$key.key; done
+	test -f $(PRIVATE)/start.safetensors || $(BIN)/braincl start public $(PRIVATE)/start.safetensors --split val
+	$(BIN)/braincl run demo --state $(STATE) --fresh $(CONTROLS:%=-c %)
+	$(BIN)/braincl results demo-private --state $(STATE)
+	$(BIN)/braincl privacy ledger $(STATE)/site-0
+	$(BIN)/braincl audit $(STATE)/site-*/demo-private $(SEALED) --state $(STATE) --out $(PRIVATE)/audit
 
 .PHONY: compare
 compare: setup  ## the demo beside plain fine-tuning and beside the demo without sleep

@@ -27,6 +27,7 @@ def start(
     from braincl_med.foundation.files import sha256_of, write_whole
     from braincl_med.foundation.progress import bar
     from braincl_med.phases.known_start import known_start
+    from braincl_med.streams.availability import resolve
     from braincl_med.streams.named import build_registry
     from braincl_med.streams.place import Place
     from braincl_med.streams.source import ScanSource
@@ -35,8 +36,11 @@ def start(
     if out.suffix != ".safetensors":
         raise ConfigError(f"'{out.name}' would hold tensors: give it a name that ends in .safetensors")
     experiment = load(config, override, None)
-    registry = build_registry(experiment.stream, experiment.seed)
-    source = ScanSource(experiment.stream, Place(experiment.data_folder), experiment.seed, 0, 1)
+    stream, fallback = resolve(experiment.stream, experiment.data_folder)
+    if fallback:
+        typer.echo(f"braincl: {fallback}", err=True)
+    registry = build_registry(stream, experiment.seed)
+    source = ScanSource(stream, Place(experiment.data_folder), experiment.seed, 0, 1)
     public = Scans.join(source.scans(registry, task, split) for task in range(len(registry.tasks)))
     if len(set(public.labels.tolist())) < len(registry.classes) or len(registry.classes) < 2:
         raise ConfigError("public scans of at least two classes are needed, and some of each class of the stream")

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.cortex.gaussians import LEAST_VARIANCE, SECOND, SHARES, SUMS
-from braincl_med.dp.gaussian import multiplier_for, noise
-from braincl_med.settings.privacy import PrivacyConfig
+from braincl_med.dp.gaussian import noise
 
 STATISTICS = "statistics."
 COUNTS, CLASS_SUMS, PRODUCTS = STATISTICS + "counts", STATISTICS + "sums", STATISTICS + "products"
@@ -83,11 +82,6 @@ def released(exact: Weights, classes: range, multiplier: float, generator: np.ra
     return told
 
 
-def noise_of(privacy: PrivacyConfig) -> float:
-    """The standard deviation of the noise on one count in one release."""
-    return multiplier_for(privacy.release_epsilon, privacy.delta) * SENSITIVITY if privacy.mode != "off" else 0.0
-
-
 def accumulated(
     mean: Weights, samples: int, releases: int, former: Weights, deviation: float
 ) -> tuple[Weights, Weights]:
@@ -98,7 +92,7 @@ def accumulated(
         samples: that these say they have, together.
         releases: of how many hospitals it is the mean.
         former: statistics of the tasks before, of fewer classes; empty at first.
-        deviation: of the noise on one count in one release.
+        deviation: of the noise on one count in one release, as each hospital drew it.
     """
     new = {name: tensor * samples for name, tensor in mean.items()}
     sums = {name: tensor + padded(former, len(new[COUNTS]))[name] for name, tensor in new.items()} if former else new

@@ -23,7 +23,8 @@ from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.cortex.start import load_start, started
 from braincl_med.dp.counts import settled
-from braincl_med.dp.statistics import RIDGE, STATISTICS, accumulated, noise_of
+from braincl_med.dp.shares import release_deviation
+from braincl_med.dp.statistics import RIDGE, STATISTICS, accumulated
 from braincl_med.evaluation.operating import Known, OperatingPoint, join
 from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.begun import encoded_at
@@ -262,8 +263,8 @@ class Coordinator:
         if phase.answer is TOLD_STATISTICS:
             releases = sum(report.figures.get(HOLDERS, 1) for report in reports if report.examples)
             samples = sum(report.examples for report in reports)
-            mean, noise = average(reports, {}), noise_of(self.config.privacy)
-            sums, moments = accumulated(mean, samples, releases, former, noise)
+            deviation = release_deviation(self.config)
+            sums, moments = accumulated(average(reports, {}), samples, releases, former, deviation)
             solved = {**shared, **discriminant(moments, shared, RIDGE), **moments, **sums}
             _require_finite(order, solved)
             return solved
@@ -326,24 +327,25 @@ class Coordinator:
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"
         log.info("%s: %d samples%s%s, %.1f s", order, step.examples, loss, counted, seconds)
         if phase.answer is FIGURES:
-            _say_what_is_not_recognised(checkpoint.registry, counts)
+            solved = self.config.sleep.classifier == "discriminant" or self.config.privacy.mode != "off"
+            _say_what_is_not_recognised(checkpoint.registry, counts, solved)
 
 
-def _say_what_is_not_recognised(registry: Registry, counts: npt.NDArray[np.int64]) -> None:
+def _say_what_is_not_recognised(registry: Registry, counts: npt.NDArray[np.int64], solved: bool) -> None:
     """Warn of every class that most of its scans are not taken for: a mean hides it.
 
     Args:
         registry: of the experiment.
         counts: (classes, classes) scans by true and predicted class.
+        solved: the classifier is not one that solving it instead may help, or cannot be solved.
     """
+    advice = "" if solved else (
+        "; where only some hospitals have it, sleep-classifier=discriminant may help (docs/running.md)"
+    )  # fmt: skip
     for spec, right, scans in zip(registry.classes, counts.diagonal(), counts.sum(axis=1), strict=False):
         if 2 * right < scans:
             log.warning(
-                "'%s': %d of %d scans are recognised, do not use its answers; where only some hospitals have it, "
-                "sleep-classifier=discriminant may help (docs/running.md)",
-                spec.name,
-                right,
-                scans,
+                "'%s': %d of %d scans are recognised, do not use its answers%s", spec.name, right, scans, advice
             )
 
 

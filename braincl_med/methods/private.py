@@ -17,7 +17,9 @@ from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.dp.counts import noisy_counts, shares_of
 from braincl_med.dp.gaussian import multiplier_for, secret_generator
 from braincl_med.dp.ledger import Entry, Kind, Unit
+from braincl_med.dp.shares import noise_share
 from braincl_med.dp.statistics import COUNTS, impossible_statistics, no_statistics, released, statistics
+from braincl_med.foundation.errors import PrivacyError
 from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
@@ -84,16 +86,19 @@ def tell_statistics(site: Site, order: Order, scans: dict[int, Scans]) -> Report
     steps = len(scans) if known else 1
     entry = entry_of(site, order, "training", classes, unit=unit, multiplier=multiplier, steps=steps)
     if not scans and site.ledger.answered(entry.order, entry.experiment) is None:
+        if privacy.noise == "shared":
+            raise PrivacyError(f"{order}: this hospital has told of these scans before and adds no noise to a sum")
         return Report(site.name)
 
     def make() -> Weights:
         cortex = site.method.network(order.weights, site.config.cortex)
         generator, seen = secret_generator(), registry.seen(order.task)
+        drawn = multiplier * noise_share(site.config)
         parts = []
         for task, one in scans.items():
             groups = None if one.patients is None else torch.from_numpy(one.patients)
             exact = statistics(extract_features(cortex, one.images), torch.from_numpy(one.labels), seen, groups)
-            parts.append(released(exact, registry.numbers(task), multiplier, generator))
+            parts.append(released(exact, registry.numbers(task), drawn, generator))
         return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
 
     told = once(site, order, entry, make)
@@ -152,7 +157,7 @@ def tell_counts(site: Site, order: Order) -> Report:
         for one in scans:
             predicted = site.method.answer(cortex, one.images, site.config).logits.argmax(1)
             np.add.at(counts, (one.labels, predicted), shares_of(one.patients, len(one)))
-        noisy = noisy_counts(counts, entry.multiplier, secret_generator())
+        noisy = noisy_counts(counts, entry.multiplier * noise_share(site.config), secret_generator())
         return {CONFUSION: torch.from_numpy(noisy)}
 
     confusion = once(site, order, entry, make)[CONFUSION]

@@ -152,8 +152,8 @@ class Summary:
 
     @property
     def bytes_at_rest(self) -> int | None:
-        """All that hospitals keep; None before the first evaluation."""
-        return sum(self.at_rest.values()) if self.evaluated else None
+        """All that hospitals keep; None before the first evaluation, and where privacy lets nobody tell."""
+        return None if self.records is None else sum(self.at_rest.values())
 
     @property
     def bytes_per_sample(self) -> float | None:

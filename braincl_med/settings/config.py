@@ -310,6 +310,11 @@ class ExperimentConfig(Section):
                     f"privacy-mode '{self.privacy.mode}' cannot bound {name} {value!r}: {reason}; set {name}"
                     + (f" to {' or '.join(map(str, allowed))}" if allowed else "")
                 )
+        if self.privacy.noise == "shared" and not (self.privacy.mode == "statistics" and self.federation.masked):
+            raise ValueError(
+                "privacy-noise 'shared' bounds sums alone, not what one hospital tells: set privacy-mode to "
+                "statistics and federation-masking to on"
+            )
         if self.federation.familiarity == "shared" and not (facts.all_classes and self.sleep.enabled):
             raise ValueError(
                 "federation-familiarity 'shared' needs a method that trains the whole network on samples of all "

@@ -18,6 +18,8 @@ class PrivacyConfig(Section):
 
     `epsilon` at `delta` is what a hospital allows in all, over everything that it ever releases; its node may allow
     less. A release of statistics, or of the counts of an evaluation, spends `release-epsilon` and `figures-epsilon`.
+    With `noise: each` every hospital adds all the noise; with `shared`, of `statistics` under masks, its share, so
+    that a sum holds it once (`dp.shares`).
     """
 
     mode: Mode = "off"
@@ -26,6 +28,7 @@ class PrivacyConfig(Section):
     release_epsilon: float = Field(default=2, gt=0, le=100)
     figures_epsilon: float = Field(default=1, gt=0, le=100)
     noise_multiplier: float = Field(default=1, gt=0, le=1000)
+    noise: Literal["each", "shared"] = "each"
     clipping: float = Field(default=1, gt=0)
 
 

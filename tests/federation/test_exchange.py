@@ -119,9 +119,9 @@ def test_a_flood_of_numbers_costs_no_time():
     flood = answer(1, **evaluation(confusion=[[-1] * 3] * 200_000))
     more = answer(2, **evaluation(), **{})
     more.figures.update({str(n): 1 for n in range(200_000)})
-    begun = time.perf_counter()
+    begun = time.process_time()
     outcome = asked(federation([answer(0, **evaluation()), flood, more]), EVALUATE)
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
     assert [r.hospital for r in outcome.usable] == ["site-0"]
 
 

@@ -157,6 +157,28 @@ def test_noisy_sums_add_up_under_masks_to_what_they_are_without(tmp_path, start)
     assert spent > 0
 
 
+def test_hospitals_that_share_noise_draw_less_of_it_spend_as_much_and_are_summed_under_masks_alone(
+    tmp_path, start, monkeypatch
+):
+    monkeypatch.setattr("braincl_med.methods.private.secret_generator", lambda: np.random.default_rng(5))
+    noise, spent = {}, {}
+    for kind in ("each", "shared"):
+        config = tiny(
+            tmp_path / kind, cortex_weights=start, stream_task_count=1, federation_hospitals=5,
+            federation_masking="on", federation_masking_threshold=5, privacy_noise=kind, **STATISTICAL,
+        )  # fmt: skip
+        run_locally(config)
+        folder = folder_of(tmp_path / kind, "tiny")
+        _, sums = apart(load_weights(folder, load_checkpoint(folder)), STATISTICS)
+        hospitals, registry = local_hospitals(config), build_registry(config.stream, config.seed)
+        exact = sum(np.bincount(one.raw(registry, 0).labels, minlength=2) for one in hospitals)
+        noise[kind] = sums[COUNTS].numpy() - exact
+        spent[kind] = [one.ledger.epsilon() for one in hospitals]
+    np.testing.assert_allclose(noise["shared"], noise["each"] / 2, atol=1e-6)
+    assert np.abs(noise["each"]).max() > 1
+    assert spent["shared"] == spent["each"]
+
+
 def test_under_other_settings_the_same_order_is_another_release(statistical, tmp_path):
     """An answer with more noise must not stand for one with less, nor the other way round."""
     run_locally(statistical)
@@ -295,6 +317,7 @@ def test_updates_are_trained_by_dp_sgd_and_each_round_is_entered(tmp_path):
         ({**UPDATING, "selection_rule": "nearest"}, "cannot bound selection-rule 'nearest'"),
         ({**UPDATING, "federation_familiarity": "shared"}, "cannot bound federation-familiarity 'shared'"),
         ({"privacy_mode": "statistics"}, "cannot bound cortex-features None"),
+        ({**STATISTICAL, "privacy_noise": "shared"}, "privacy-noise 'shared' bounds sums alone"),
         ({"privacy_mode": "updates", "method": "joint"}, "is for method braincl, not for joint"),
     ],
 )
