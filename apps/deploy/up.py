@@ -19,6 +19,11 @@ from braincl_med.foundation.files import make_private, storage_error
 from braincl_med.foundation.processes import end_with_parent
 
 END_SECONDS = 15.0
+PAUSE_SECONDS, TRIES = 10.0, 12
+"""Before a folder is started again, and how often in a row: the SuperLink takes a node that was killed for connected, and
+refuses it, for about a minute."""
+LASTING_SECONDS = 120.0
+"""Who runs so long has started well."""
 LOOK_SECONDS = 1.0
 
 
@@ -29,9 +34,11 @@ class Running:
         self.folder = folder.resolve()
         self.settings = read_settings(self.folder)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.began, self.failures = 0.0, 0
 
     def __enter__(self) -> "Running":
         """Start all parts; a server's SuperLink answers and knows its hospitals before the next one starts."""
+        self.began = time.monotonic()
         try:
             for part in parts_of(self.settings):
                 self.start(part)
@@ -67,6 +74,22 @@ class Running:
                     f"{name}.log in the state folder's logs"
                 )
         return None
+
+    def mend(self) -> str | None:
+        """Start all parts again where one has ended; what ended, or None.
+
+        Raises:
+            FederationError: that has happened too often.
+        """
+        reason = self.ended()
+        if reason is not None:
+            self.failures = 1 if time.monotonic() - self.began > LASTING_SECONDS else self.failures + 1
+            if self.failures > TRIES:
+                raise FederationError(reason)
+            self.end()
+            time.sleep(PAUSE_SECONDS)
+            self.__enter__()
+        return reason
 
     def end(self) -> None:
         """End every part and what it has started."""
@@ -109,10 +132,10 @@ def replace_by(folder: Path, name: str) -> None:
 
 
 def up(folder: Path, ready: Callable[[str], None]) -> None:
-    """Start what lies in `folder` and stay until something ends.
+    """Start what lies in `folder` and stay; what ends is started again with all of its folder.
 
     Raises:
-        FederationError: a program ended without being asked to.
+        FederationError: a program ended again and again.
         BrainclError: one could not be started.
     """
     with contextlib.ExitStack() as stack:
@@ -121,9 +144,11 @@ def up(folder: Path, ready: Callable[[str], None]) -> None:
             running.append(stack.enter_context(Running(part)))
             ready(f"{part.name} runs: {', '.join(running[-1].processes)}")
         ready("all run; Ctrl-C ends them")
-        while not (reason := next(filter(None, (each.ended() for each in running)), None)):
+        while True:
+            for each in running:
+                if reason := each.mend():
+                    ready(f"{reason}; started again")
             time.sleep(LOOK_SECONDS)
-        raise FederationError(reason)
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

@@ -40,15 +40,25 @@ def commands(monkeypatch):
     return chosen
 
 
-def test_whatever_ends_is_named_and_the_others_end_with_it(folder, commands):
+def test_whatever_ends_is_named_and_started_again_and_in_the_end_all_end(folder, commands, monkeypatch):
     commands["app"] = ENDS
     seen = []
+    said = []
+
+    def look(line):
+        said.append(line)
+        seen.extend(psutil.Process().children(recursive=True))
+
+    monkeypatch.setattr(up, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(up, "TRIES", 2)
+    monkeypatch.setattr(up, "LOOK_SECONDS", 0.05)
     with pytest.raises(FederationError, match=r"hospital-1: app ended with status 0.*app\.log"):
-        up.up(folder / "hospital-1", lambda _: seen.extend(psutil.Process().children(recursive=True)))
+        up.up(folder / "hospital-1", look)
+    assert sum("started again" in line for line in said) == 2
     assert seen
     assert not [process for process in seen if lives(process)]
     log = folder / "hospital-1" / "state" / "logs" / "app.log"
-    assert log.read_text() == "last words\n"
+    assert log.read_text() == 3 * "last words\n"
     assert not log.stat().st_mode & 0o077
 
 

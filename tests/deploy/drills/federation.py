@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import psutil
 
@@ -55,6 +56,15 @@ class Federation:
     def start(self, *names):
         for name in names:
             self.running[name] = Running(self.folder / name).__enter__()
+        for name in set(names) & set(HOSPITALS):
+            wait(partial(self.is_online, name), f"{name} online")
+
+    def is_online(self, name):
+        """Whether a hospital's SuperNode has been let in since it was started; one that was refused tries again."""
+        log = self.folder / name / "state" / "logs" / "supernode.log"
+        if self.running[name].mend() is None and log.is_file():
+            return "SuperNode ID" in log.read_text().rpartition("Starting Flower SuperNode")[2]
+        return False
 
     def stop(self, *names):
         for name in names:
