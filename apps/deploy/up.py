@@ -20,8 +20,8 @@ from braincl_med.foundation.processes import end_with_parent
 
 END_SECONDS = 15.0
 PAUSE_SECONDS, TRIES = 10.0, 12
-"""Before a folder is started again, and how often in a row: the SuperLink takes a node that was killed for connected, and
-refuses it, for about a minute."""
+"""Before a folder is started again, and how often in a row: for about a minute the SuperLink takes a node that was
+killed for connected, and refuses it."""
 LASTING_SECONDS = 120.0
 """Who runs so long has started well."""
 LOOK_SECONDS = 1.0

@@ -54,17 +54,20 @@ class Federation:
         self.threads = ThreadPoolExecutor()
 
     def start(self, *names):
+        """Start folders' programs; returns once the hospitals among them have been let in."""
+        told = {name: self.link_log(name) for name in names}
         for name in names:
             self.running[name] = Running(self.folder / name).__enter__()
         for name in set(names) & set(HOSPITALS):
-            wait(partial(self.is_online, name), f"{name} online")
+            wait(partial(self.is_online, name, len(told[name])), f"{name} online")
 
-    def is_online(self, name):
-        """Whether a hospital's SuperNode has been let in since it was started; one that was refused tries again."""
+    def is_online(self, name, since):
+        """Whether a SuperNode has been let in since its log was so long; one that was refused tries again."""
+        return self.running[name].mend() is None and "SuperNode ID" in self.link_log(name)[since:]
+
+    def link_log(self, name):
         log = self.folder / name / "state" / "logs" / "supernode.log"
-        if self.running[name].mend() is None and log.is_file():
-            return "SuperNode ID" in log.read_text().rpartition("Starting Flower SuperNode")[2]
-        return False
+        return log.read_text() if log.is_file() else ""
 
     def stop(self, *names):
         for name in names:
