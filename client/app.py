@@ -17,7 +17,7 @@ from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.foundation.version import require_tested_flower
-from braincl_med.messages.compact import coded, digest_of
+from braincl_med.messages.compact import Coded, coded, digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
 from braincl_med.messages.wire import TENSORS, opened, told
@@ -168,7 +168,20 @@ def handle(message: Message, context: Context) -> Message:
     except Exception as error:
         logging.getLogger("braincl").exception("an order could not be read")
         report = Report("", failure=f"the order could not be read ({type(error).__name__}); see the local log")
-    answer = coded(report.weights, order.weights if order and holds and report.weights else {}, stepped)
+    base = order.weights if order and holds and report.weights else {}
+    return reply_with(report, message, coded(report.weights, base, stepped), holds)
+
+
+def reply_with(report: Report, message: Message, answer: Coded | None = None, holds: str = "") -> Message:
+    """Flower's reply to `message` that carries a report, its tensors as they are or as `answer` has them coded.
+
+    Args:
+        report: the report.
+        message: that it answers.
+        answer: its tensors.
+        holds: digest of the network that this hospital holds; empty for none.
+    """
+    answer = answer or coded(report.weights, {}, stepped=False)
     said = ConfigRecord(dict(told(report.text(), answer, holds)))
     return Message(RecordDict({TENSORS: ArrayRecord(dict(answer.tensors)), "report": said}), reply_to=message)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from apps.cli import privacy, scans, tasks, vault
+from apps.cli import deploy, privacy, scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
 from apps.cli.export import export
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(scans.app, name="scans")
 app.add_typer(tasks.app, name="tasks")
