@@ -8,7 +8,7 @@ from apps.cli.launcher import Tail, anchored, assemble_app, logs_of, outcome, su
 from apps.deploy.enrol import flwr_of
 from apps.deploy.layout import SERVER, SETTINGS, Server, is_loopback, read_settings, state_of
 from braincl_med.foundation.errors import ConfigError
-from braincl_med.records.store import now
+from braincl_med.records.alive import now
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.availability import resolve
 
