@@ -49,7 +49,7 @@ def audit(
     from braincl_med.privacy.checks.identifiers import NO_IDENTIFIERS, read_identifiers
     from braincl_med.privacy.given import load_scans
     from braincl_med.privacy.page import as_file, html, text
-    from braincl_med.records.store import now
+    from braincl_med.records.alive import now
 
     if out is not None and any(out.resolve().is_relative_to(vault.resolve()) for vault in vaults):
         raise ConfigError(f"'{out.name}' lies in a vault, where nothing but memories may be: choose another folder")

@@ -3,18 +3,23 @@
 import json
 import logging
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from apps.cli import privacy, scans, tasks, vault
+from apps.cli import deploy, privacy, scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
 from apps.cli.export import export
+from apps.cli.hospitals import hospitals
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
 from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
+from apps.cli.rollback import rollback
 from apps.cli.start import start
+from apps.cli.status import status
+from apps.cli.versions import versions
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.processes import Interrupted, interruptible
 
@@ -24,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(scans.app, name="scans")
 app.add_typer(tasks.app, name="tasks")
@@ -80,21 +86,34 @@ def results(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print accuracy, forgetting, fairness, rejection and bytes of experiments beside each other."""
+    from braincl_med.records.standing import in_words, standing_of
     from braincl_med.records.store import RunStore
     from braincl_med.records.summary import as_json as to_json
-    from braincl_med.records.summary import summarise
+    from braincl_med.records.summary import kebab, summarise
     from braincl_med.records.table import table
 
     store = RunStore(state_root(state))
-    summaries = [summarise(store, name) for name in experiments or store.experiments()]
-    typer.echo(json.dumps([to_json(s) for s in summaries], indent=2) if as_json else table(summaries))
+    names = experiments or store.experiments()
+    summaries, standings = [summarise(store, name) for name in names], [standing_of(store, name) for name in names]
+    if as_json:
+        both = zip(summaries, standings, strict=True)
+        typer.echo(json.dumps([{**to_json(s), "standing": kebab(asdict(at))} for s, at in both], indent=2))
+        return
+    typer.echo(table(summaries))
+    for standing in standings:
+        if standing.status != "finished":
+            typer.echo(f"\n{in_words(standing)}")
 
 
 app.command()(bench)
 app.command()(audit)
 app.command()(predict)
 app.command()(export)
+app.command()(hospitals)
 app.command()(start)
+app.command()(rollback)
+app.command()(status)
+app.command()(versions)
 
 
 @app.command()

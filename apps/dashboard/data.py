@@ -10,6 +10,7 @@ import numpy.typing as npt
 import streamlit as st
 
 from braincl_med.records.schema import Audit, Experiment
+from braincl_med.records.standing import Standing, standing_of
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 from braincl_med.settings.config import ExperimentConfig
@@ -67,6 +68,15 @@ def record(name: str) -> Record:
     # A run that was killed stops running without a word in the file.
     status = store.experiment(name).status
     return _record(str(store.path.parent), name, (held.st_mtime_ns, held.st_size, held.st_ino, status))
+
+
+def standing(name: str) -> Standing:
+    """How an experiment stands at this moment; not held, for time passes without a word in the file.
+
+    Raises:
+        RecordsError: as `names`.
+    """
+    return standing_of(RunStore(state_root()), name)
 
 
 def last_audit() -> Audit | None:

@@ -9,8 +9,9 @@ import streamlit as st
 
 from apps.dashboard import data
 from braincl_med.foundation.errors import BrainclError
+from braincl_med.records.standing import estimate
 from braincl_med.records.summary import Summary
-from braincl_med.records.table import size
+from braincl_med.records.table import duration, size
 
 CARD_PIXELS = 204
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Failed", "stopped": "Stopped"}
@@ -31,6 +32,8 @@ def sidebar() -> None:
     with st.sidebar:
         if found:
             st.selectbox("Experiment", found, key="experiment", help="All pages show this experiment. Latest first.")
+            if unfinished := [line for line in map(_unfinished, found) if line]:
+                st.caption("  \n".join(unfinished))
             st.multiselect(
                 "Compared on the Overview page",
                 found,
@@ -45,6 +48,16 @@ def sidebar() -> None:
             width="stretch",
             icon=":material/refresh:",
         )
+
+
+def _unfinished(name: str) -> str:
+    """An experiment's name and how it stands; empty for a finished one, and where that cannot be read."""
+    try:
+        standing = data.standing(name)
+    except BrainclError:
+        return ""
+    sign = f"last sign of life {duration(standing.silent_seconds)} ago"
+    return "" if standing.status == "finished" else f"{plain(name)}: {STATUS[standing.status].lower()}, {sign}"
 
 
 def chosen() -> data.Record:
@@ -147,8 +160,13 @@ def _announce(record: data.Record) -> None:
             icon=":material/error:",
         )
     elif summary.status == "running":
+        standing = data.standing(summary.name)
+        step = f" In {plain(standing.place)}." if standing.place else ""
+        known = standing.seconds_to_go
+        to_go = "unknown until a group is learned" if known is None else estimate(known)
         st.info(
-            f"**'{plain(summary.name)}' is running:** {done}. Last sign of life {when(summary.updated)}.",
+            f"**'{plain(summary.name)}' is running:** {done}.{step} Last sign of life "
+            f"{duration(standing.silent_seconds)} ago. Time to go: {to_go}.",
             icon=":material/hourglass_top:",
         )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Tensors, Weights
 from braincl_med.cortex.gaussians import LEAST_VARIANCE, SECOND, SHARES, SUMS
 from braincl_med.dp.gaussian import noise
 
@@ -62,7 +62,8 @@ def _bounded(values: Tensor) -> Tensor:
     tell, without noise, that it is there.
     """
     values = torch.where(values.isfinite().all(1, keepdim=True), values, 0.0)
-    return values / values.norm(dim=1, keepdim=True).clamp_min(1)
+    bounded: Tensor = values / values.norm(dim=1, keepdim=True).clamp_min(1)
+    return bounded
 
 
 def released(exact: Weights, classes: range, multiplier: float, generator: np.random.Generator) -> Weights:
@@ -137,7 +138,7 @@ def no_statistics(classifier: Weights) -> Weights:
     return statistics(torch.zeros(0, width), torch.zeros(0), classes)
 
 
-def impossible_statistics(told: Weights) -> str | None:
+def impossible_statistics(told: Tensors) -> str | None:
     """Why statistics cannot be those of scans with noise, or None: noise turns signs, but makes nothing huge."""
     if max(float(tensor.abs().max()) for tensor in told.values()) > LARGEST:
         return "its statistics are larger than any scans have"

@@ -3,11 +3,15 @@
     server/<experiment>/checkpoint.json              read first; names the weights file and its SHA-256
                         weights-<digest>.safetensors
                         moments-<digest>.safetensors     where hospitals told them: of their features, averaged
+                        former/<task>-<position>.json    checkpoints before it, with the files that they alone name
 
-All are written whole, the JSON last, so a kill at any moment leaves the former or the new checkpoint.
+All are written whole, the JSON last, so a kill at any moment leaves the former or the new checkpoint. What a former
+one names lies in `former` or, as long as the present one names it too or its writer was killed, still beside that.
 """
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +27,12 @@ from braincl_med.foundation.places import server_folder
 from braincl_med.streams.tasks import Registry
 
 NAME = "checkpoint.json"
-VERSION = 3
+FORMER = "former"
+Version = Literal[1, 2, 3, 4]
+VERSION: Version = 4
+KEPT = 4
+"""How many former checkpoints are kept: of the last steps so many, and of the ends of tasks."""
+TENSORS = ("weights-*.safetensors", "moments-*.safetensors")
 
 
 class Checkpoint(BaseModel):
@@ -32,7 +41,8 @@ class Checkpoint(BaseModel):
     Attributes:
         settings: what decides the result, to refuse a resumption under another configuration.
         changes: what was changed in the settings between tasks, in words, since version 3.
-        registry: all tasks and the names of their classes.
+        registry: all tasks and the names of their classes; since version 4 also over how many hospitals those are
+            dealt out that were begun by another number of them.
         task, position: the next step; `task` equals the number of tasks once all are learned.
         hospitals: the names that have answered so far.
         threads: with how many each of them computed last, since version 2; the last bits of a result depend on it.
@@ -48,7 +58,7 @@ class Checkpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["braincl-checkpoint"] = "braincl-checkpoint"
-    version: Literal[1, 2, 3] = 3
+    version: Version = VERSION
     experiment: str
     settings: dict[str, Any]
     changes: tuple[str, ...] = ()
@@ -74,6 +84,16 @@ class Checkpoint(BaseModel):
         """Whether a task was begun and not finished."""
         return self.position > 0
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """The next step, by which checkpoints of one experiment are ordered."""
+        return self.task, self.position
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The names of its files of tensors."""
+        return frozenset(filter(None, (self.weights, self.moments)))
+
 
 def folder_of(state: Path, experiment: str) -> Path:
     """Where the server keeps an experiment's checkpoint."""
@@ -86,7 +106,20 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         VaultError: it is damaged, or this user may not read it.
     """
-    path = folder / NAME
+    return _read(folder / NAME)
+
+
+def former_checkpoints(folder: Path) -> list[Checkpoint]:
+    """The checkpoints before the present one that are kept, oldest first.
+
+    Raises:
+        VaultError: as `load_checkpoint`.
+    """
+    found = [_read(path) for path in sorted((folder / FORMER).glob("*.json"))]
+    return sorted((one for one in found if one is not None), key=lambda one: one.place)
+
+
+def _read(path: Path) -> Checkpoint | None:
     try:
         if not path.is_file():
             return None
@@ -96,30 +129,33 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         sealed = json.loads(content)
         if sha256_of(canonical_json(sealed["checkpoint"])) != sealed["sha256"]:
-            raise VaultError(f"'{NAME}' was changed or damaged: its checksum does not match")
+            raise VaultError(f"'{path.name}' was changed or damaged: its checksum does not match")
         return Checkpoint.model_validate(sealed["checkpoint"])
     except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
-        raise VaultError(f"'{NAME}' is not a checkpoint: {type(error).__name__}") from None
+        raise VaultError(f"'{path.name}' is not a checkpoint: {type(error).__name__}") from None
 
 
 def load_weights(folder: Path, checkpoint: Checkpoint) -> Weights:
-    """The shared network of a checkpoint.
+    """The shared network of a checkpoint, the present or a former one.
 
     Raises:
         VaultError: the file is missing, cannot be read, or is not the one that the checkpoint names.
     """
-    return _load(folder / checkpoint.weights, checkpoint.sha256)
+    return _load(_place_of(folder, checkpoint.weights), checkpoint.sha256)
 
 
 def load_moments(folder: Path, checkpoint: Checkpoint) -> Weights:
     """The moments that lie beside a checkpoint's network, none where it names no file; errors as `load_weights`."""
-    return _load(folder / checkpoint.moments, checkpoint.moments_sha256) if checkpoint.moments else {}
+    return _load(_place_of(folder, checkpoint.moments), checkpoint.moments_sha256) if checkpoint.moments else {}
 
 
 def save_checkpoint(
     folder: Path, checkpoint: Checkpoint, weights: Weights | None = None, moments: Weights | None = None
 ) -> Checkpoint:
-    """Write the checkpoint, and the network and moments when they changed; earlier files are deleted afterwards.
+    """Write the checkpoint, and the network and moments when they changed.
+
+    The present one becomes a former one before, and afterwards those former ones are deleted that are not among the
+    `KEPT`, or that do not lie before the checkpoint.
 
     Returns:
         The checkpoint as written, of this version, naming its files.
@@ -131,12 +167,47 @@ def save_checkpoint(
     if moments is not None:
         name, digest = _save(folder, "moments", moments)
         checkpoint = checkpoint.model_copy(update={"moments": name, "moments_sha256": digest})
-    body = checkpoint.model_dump(mode="json")
-    write_whole(folder / NAME, canonical_json({"checkpoint": body, "sha256": sha256_of(canonical_json(body))}))
-    for path in [*folder.glob("weights-*.safetensors"), *folder.glob("moments-*.safetensors")]:
-        if path.name not in (checkpoint.weights, checkpoint.moments):
-            path.unlink()
+    former = _read(folder / NAME)
+    if former is not None:
+        write_whole(folder / FORMER / "{:04d}-{:04d}.json".format(*former.place), _sealed(former))
+    write_whole(folder / NAME, _sealed(checkpoint))
+    _put_away(folder, checkpoint)
     return checkpoint
+
+
+def _sealed(checkpoint: Checkpoint) -> bytes:
+    body = checkpoint.model_dump(mode="json")
+    return canonical_json({"checkpoint": body, "sha256": sha256_of(canonical_json(body))})
+
+
+def _put_away(folder: Path, now: Checkpoint) -> None:
+    """Keep what is needed to go back by the last steps and to the last ends of tasks, and delete all else."""
+    former: dict[Path, Checkpoint] = {}
+    listed = sorted((folder / FORMER).glob("*.json"))
+    for path in listed:
+        with suppress(VaultError):  # of one that cannot be read nothing can be kept
+            one = _read(path)
+            if one is not None and one.place < now.place:
+                former[path] = one
+    ends = [path for path, one in former.items() if not one.interrupted]
+    kept = {*list(former)[-KEPT:], *ends[-KEPT:]}
+    needed = {name for path in kept for name in former[path].files}
+    for path in listed:
+        if path not in kept:
+            path.unlink()
+    for path in (path for kind in TENSORS for path in folder.glob(kind) if path.name not in now.files):
+        if path.name in needed:
+            os.replace(path, folder / FORMER / path.name)
+        else:
+            path.unlink()
+    for path in (path for kind in TENSORS for path in (folder / FORMER).glob(kind) if path.name not in needed):
+        path.unlink()
+
+
+def _place_of(folder: Path, name: str) -> Path:
+    """Where a file of tensors lies."""
+    former = folder / FORMER / name
+    return former if former.is_file() and not (folder / name).is_file() else folder / name
 
 
 def _save(folder: Path, kind: str, tensors: Weights) -> tuple[str, str]:

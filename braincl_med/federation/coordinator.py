@@ -10,29 +10,29 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from braincl_med.cortex.backbones import backbone_of, has_batch_statistics
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
-from braincl_med.cortex.start import load_start, started
+from braincl_med.cortex.quantised import quantised
+from braincl_med.cortex.start import started
 from braincl_med.dp.counts import settled
 from braincl_med.dp.shares import release_deviation
 from braincl_med.dp.statistics import RIDGE, STATISTICS, accumulated
 from braincl_med.evaluation.operating import Known, OperatingPoint, join
 from braincl_med.federation.aggregate import average, join_of, with_momentum
-from braincl_med.federation.begun import encoded_at
-from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint, load_weights, save_checkpoint
+from braincl_med.federation.beginning import record_end, start_of, starting_point, versions
+from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_weights, save_checkpoint
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
+from braincl_med.federation.limits import Limits
 from braincl_med.federation.masked_server import MaskedHospitals
 from braincl_med.federation.masked_step import HOLDERS
-from braincl_med.foundation.errors import BrainclError, ConfigError, FederationError
+from braincl_med.federation.members import read_members, write_members
+from braincl_med.federation.soundness import require_sound
+from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.files import locked
 from braincl_med.foundation.seeding import seed_everything, seed_for
 from braincl_med.messages.order import Order
@@ -42,93 +42,16 @@ from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FEATURE_MOMENTS, FIGURES, Need, Phase
 from braincl_med.methods.private import TOLD_STATISTICS
 from braincl_med.phases.discriminant import discriminant
-from braincl_med.records.schema import TOGETHER, Step
+from braincl_med.records.alive import heartbeat
+from braincl_med.records.schema import TOGETHER, Status, Step
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import BETWEEN_TASKS, FREE, ExperimentConfig
-from braincl_med.settings.loading import differences
+from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.describe import describe
-from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Registry
 
 log = logging.getLogger("braincl")
 
 VELOCITY = "velocity."
-PACKAGES = ("braincl-med", "torch", "torchvision", "flwr", "constriction", "medmnist", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that decide a result."""
-    found = {"python": python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def starting_point(config: ExperimentConfig) -> Checkpoint:
-    """The checkpoint that a run of `config` goes on from, or a new one over its stream's tasks.
-
-    Raises:
-        ConfigError: something in the configuration does not exist, the experiment was begun with other settings, or
-            was interrupted and `resume` is not set.
-        VaultError: the checkpoint is damaged.
-    """
-    backbone_of(config.cortex)
-    if config.privacy.mode == "updates" and has_batch_statistics(config.cortex):
-        raise ConfigError(
-            "privacy-mode 'updates' needs a network whose scans do not mix, and batch normalisation mixes them: set "
-            "cortex-norm to group"
-        )
-    found = load_checkpoint(folder_of(config.state_folder, config.name))
-    if found is None:
-        if config.cortex.features is not None and not config.cortex.weights:
-            raise ConfigError(
-                "cortex-features is a map that public scans taught: make a file with `braincl start` and name it in "
-                "cortex-weights"
-            )
-        start_of(config)
-        registry = build_registry(config.stream, config.seed)
-        return Checkpoint(experiment=config.name, settings=config.as_result_settings(), registry=registry)
-    changes = differences(found.settings, config)
-    begun = found.interrupted or encoded_at(config.state_folder, config.name, found.task)
-    if fixed := [str(change) for change in changes if begun or not change.between_tasks]:
-        raise ConfigError(
-            f"experiment '{config.name}' was begun with other settings: {'; '.join(fixed)}; "
-            f"use the former ones, another name, or start afresh (what may change at any time: {', '.join(FREE)}; "
-            f"between two tasks also: {', '.join(BETWEEN_TASKS)})"
-        )
-    if changes:
-        told = tuple(f"from task {found.task + 1} on: {change}" for change in changes)
-        update = {"settings": config.as_result_settings(), "changes": (*found.changes, *told)}
-        found = found.model_copy(update=update)
-    if found.weights and config.cortex.weights and start_of(config)[1] != found.start:
-        raise ConfigError(
-            f"experiment '{config.name}' began from other weights than cortex-weights names now, which cannot be "
-            "changed: leave the key out, or start afresh"
-        )
-    if found.interrupted and not config.resume:
-        task = found.registry.tasks[found.task].name
-        raise ConfigError(
-            f"experiment '{config.name}' was interrupted in task '{task}': set resume to continue it, or start afresh"
-        )
-    return found
-
-
-def start_of(config: ExperimentConfig) -> tuple[Weights, str]:
-    """The weights that the backbone begins from and their SHA-256; nothing where they are drawn.
-
-    Raises:
-        ConfigError: as `load_start`.
-    """
-    return load_start(Path(config.cortex.weights).expanduser()) if config.cortex.weights else ({}, "")
-
-
-def record_end(store: RunStore, experiment: str) -> None:
-    """Say of an experiment whose checkpoint is finished that it is: a run may be killed between the two."""
-    if experiment in store.experiments() and store.experiment(experiment).status != "finished":
-        store.end(experiment, "finished")
 
 
 @dataclass
@@ -173,25 +96,32 @@ class Coordinator:
         log.info("'%s' learns from %s", name, data)
         store.begin(checkpoint.settings, checkpoint.registry, versions(), data)
         try:
-            hospitals = self._hospitals()
+            hospitals = self._hospitals(folder, checkpoint)
             weights = load_weights(folder, checkpoint) if checkpoint.weights else {}
-            while not checkpoint.finished:
-                checkpoint, weights = self._step(checkpoint, weights, hospitals, store)
+            with heartbeat(folder) as heart:
+                while not checkpoint.finished:
+                    phase, number = self.method.schedule(self.config)[checkpoint.position]
+                    heart.begins(*checkpoint.place, phase.name, number)
+                    checkpoint, weights = self._step(checkpoint, weights, hospitals, store)
         except BrainclError as error:
             store.end(name, "failed", str(error))
             raise
         except BaseException as error:
-            store.end(name, "failed", f"stopped by {type(error).__name__}; resume continues it")
+            # Whoever asks a process to end raises what is no Exception.
+            status: Status = "failed" if isinstance(error, Exception) else "stopped"
+            store.end(name, status, f"stopped by {type(error).__name__}; resume continues it")
             raise
         store.end(name, "finished")
         return f"'{name}' has learned all {len(checkpoint.registry.tasks)} tasks"
 
-    def _hospitals(self) -> Hospitals:
+    def _hospitals(self, folder: Path, checkpoint: Checkpoint) -> Hospitals:
         """How hospitals are asked."""
-        noisy = self.config.privacy.mode != "off"
-        if self.config.federation.masked:
-            return MaskedHospitals(self.exchange, self.config.federation, noisy=noisy, config=self.config)
-        return Hospitals(self.exchange, self.config.federation, noisy=noisy)
+        config = self.config
+        members = read_members(folder).begun_with(config.stream.train_per_class, checkpoint.task + 1)
+        limits = Limits.of(config, members.most_per_class)
+        if config.federation.masked:
+            return MaskedHospitals(self.exchange, config.federation, members=members, limits=limits, config=config)
+        return Hospitals(self.exchange, config.federation, members=members, limits=limits)
 
     def _step(
         self, checkpoint: Checkpoint, weights: Weights, hospitals: Hospitals, store: RunStore
@@ -208,7 +138,7 @@ class Coordinator:
         sent = _sent(phase.need, shared, told)
         order = Order(self.config.name, checkpoint.task, phase.name, number, checkpoint.registry, sent)
         begun = time.perf_counter()
-        outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
+        outcome = self._asked(hospitals, order, phase, checkpoint)
         if first and not phase.answer.summed and not any(report.examples for report in outcome.usable):
             # Nothing is kept of it, so that the task can be removed, or its scans be added.
             raise FederationError(
@@ -239,6 +169,16 @@ class Coordinator:
         folder = folder_of(self.config.state_folder, self.config.name)
         return save_checkpoint(folder, checkpoint, shared if rewritten else None, kept), shared
 
+    def _asked(self, hospitals: Hospitals, order: Order, phase: Phase, checkpoint: Checkpoint) -> Outcome:
+        """Ask, and remember what hospitals said of themselves."""
+        before = hospitals.members
+        outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
+        if phase.need is Need.NOTHING:
+            hospitals.members = hospitals.members.encoding(order.task, outcome.usable)
+        if hospitals.members != before:
+            write_members(folder_of(self.config.state_folder, self.config.name), hospitals.members)
+        return outcome
+
     def _joined(
         self, order: Order, phase: Phase, reports: Sequence[Report], shared: Weights, former: Weights
     ) -> Weights:
@@ -258,7 +198,7 @@ class Coordinator:
             told = average(reports, {})
             classifier = discriminant(told, shared) if self.config.sleep.classifier == "discriminant" else {}
             solved = {**shared, **classifier, **told}
-            _require_finite(order, solved)
+            require_sound(order, solved)
             return solved
         if phase.answer is TOLD_STATISTICS:
             releases = sum(report.figures.get(HOLDERS, 1) for report in reports if report.examples)
@@ -266,15 +206,23 @@ class Coordinator:
             deviation = release_deviation(self.config)
             sums, moments = accumulated(average(reports, {}), samples, releases, former, deviation)
             solved = {**shared, **discriminant(moments, shared, RIDGE), **moments, **sums}
-            _require_finite(order, solved)
+            require_sound(order, solved)
             return solved
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
-        _require_finite(order, joined)
+        require_sound(order, joined)
         if not momentum:
-            return joined
+            return self._rounded(order, joined, shared)
         before = {name.removeprefix(VELOCITY): tensor for name, tensor in former.items()}
         moved, now = with_momentum(shared, joined, before, momentum)
+        require_sound(order, moved)
+        moved = self._rounded(order, moved, shared)
         return {**moved, **{VELOCITY + name: tensor for name, tensor in now.items()}}
+
+    def _rounded(self, order: Order, joined: Weights, shared: Weights) -> Weights:
+        """The joined network, on the grid from the former one where steps go in 8 bits."""
+        if self.config.federation.update_bits == 32:
+            return joined
+        return quantised(joined, shared, seed_for(self.config.seed, "rounding", order.task, order.phase, order.round))
 
     def _widened(self, checkpoint: Checkpoint, weights: Weights) -> tuple[Weights, str]:
         """The network with a row for every class up to the new task, and the digest of what its backbone began from.
@@ -369,17 +317,6 @@ def _operating_point(reports: Sequence[Report], told: Weights) -> OperatingPoint
                 sum(scans.values()),
             )  # fmt: skip
     return point
-
-
-def _require_finite(order: Order, network: Weights) -> None:
-    """Refuse to save a network that no hospital could go on from.
-
-    Raises:
-        FederationError: it holds numbers that are not finite.
-    """
-    for name, tensor in network.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FederationError(f"{order}: joined, '{name}' holds numbers that are not finite; nothing was saved")
 
 
 def _sent(need: Need, shared: Weights, told: Weights) -> Weights:

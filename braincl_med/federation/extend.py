@@ -11,7 +11,8 @@ from braincl_med.federation.begun import encoded_at
 from braincl_med.federation.checkpoint import NAME, Checkpoint, folder_of, load_checkpoint, save_checkpoint
 from braincl_med.foundation.errors import ConfigError, DataError
 from braincl_med.foundation.files import locked
-from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.records.database import STORE_NAME
+from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExplicitTask, StreamConfig
 from braincl_med.streams.availability import require_scans
 from braincl_med.streams.catalogue import parse_class

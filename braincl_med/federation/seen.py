@@ -50,7 +50,7 @@ class Seen(BaseModel):
         """Why an order does not go on from here, or None."""
         now = order.registry.tasks
         for number, task in enumerate(self.tasks):
-            if number >= len(now) or now[number] != task:
+            if number >= len(now) or not now[number].is_as(task):
                 return (
                     f"its task {number} is not '{task.name}' with the classes that were learned: a registry grows at "
                     "its end alone; give the server back its checkpoint, or begin afresh under another name"

@@ -144,7 +144,7 @@ def key_at(config: ExperimentConfig, hospital: str, share: int, registry: Regist
     decided_by: dict[str, Any] = {
         "seed": config.seed,
         "hospital": hospital,
-        "hospitals": config.federation.hospitals,
+        "hospitals": registry.tasks[task].dealt or config.federation.hospitals,
         "classes": [c.key for c in registry.tasks[task].classes],
         "numbers": list(registry.numbers(task)),
         "memory": spelled_as_one_section(config.memory),

@@ -25,7 +25,8 @@ from braincl_med.privacy.given import GivenScans
 from braincl_med.privacy.search import Probes
 from braincl_med.privacy.shared import known_of
 from braincl_med.privacy.vault_audit import Report, VaultAudit, hospital_folder
-from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.records.database import STORE_NAME
+from braincl_med.records.store import RunStore
 from braincl_med.vault.keys import NO_KEYS, Keys
 
 

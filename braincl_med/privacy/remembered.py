@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from braincl_med.federation.held import NAME as NETWORK
+from braincl_med.federation.held import read_held
 from braincl_med.federation.masks import IDENTITY, LEDGER
 from braincl_med.federation.seen import NAME, read_seen
 from braincl_med.foundation.errors import BrainclError
@@ -24,6 +26,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 EXPERIMENTS: dict[str, Callable[[Path], object]] = {
     NAME: lambda path: (read_seen(path.parent), _whole(path, "seen")),
     LEDGER: lambda path: (read_ledger(path), _whole(path, "ledger")),
+    NETWORK: read_held,
     LOCK_NAME: lambda path: _lock(path),
 }
 
@@ -60,14 +63,17 @@ def _lock(path: Path) -> None:
         raise ValueError("holds something else than the number of a process")
 
 
-def _formed(path: Path, form: re.Pattern[bytes]) -> None:
-    """Refuse what lies before or behind a key, which its readers pass over."""
+def _formed(path: Path, form: re.Pattern[bytes]) -> bytes:
+    """The file, unless something lies before or behind the key, which its readers pass over."""
     content = path.read_bytes()
     if len(content) > LARGEST or not form.fullmatch(content):
         raise ValueError("holds something else than a key")
+    return content
 
 
-def _whole(path: Path, key: str) -> None:
-    """Refuse what lies beside that which is read."""
-    if not exactly(path.read_bytes(), key):
+def _whole(path: Path, key: str) -> bytes:
+    """The file, unless something lies beside that which is read."""
+    content = path.read_bytes()
+    if not exactly(content, key):
         raise ValueError("holds more than is read of it")
+    return content

@@ -39,8 +39,12 @@ CREATE TABLE IF NOT EXISTS audit (
 TOGETHER = "all hospitals"
 """Under which name an evaluation is recorded of which only the sum over hospitals was told."""
 Status = Literal["running", "finished", "failed", "stopped"]
-"""How an experiment stands. `stopped` is never stored: it is what `running` means once nobody writes any more."""
+"""How an experiment stands. `running` means `stopped` once nobody writes any more."""
 STOPPED = "its run was interrupted or killed: `braincl run` with --resume continues it"
+SILENT = (
+    "its run holds the experiment's lock and has given no sign of life for minutes: end that process, then "
+    "`braincl run` with --resume continues it"
+)
 
 
 @dataclass(frozen=True)

@@ -12,87 +12,24 @@ Writing the same key again replaces it, so a resumed run repeats a step without 
 
 import json
 import os
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from braincl_med.foundation.errors import RecordsError
-from braincl_med.foundation.files import is_locked, make_private_file, reading_error, storage_error
+from braincl_med.foundation.files import is_locked
 from braincl_med.foundation.places import server_folder
-from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION, STOPPED, Audit, Experiment, Status, Step
+from braincl_med.records.alive import SILENT_SECONDS, now, read_sign, seconds_since
+from braincl_med.records.database import Database
+from braincl_med.records.schema import SILENT, STOPPED, Audit, Experiment, Status, Step
 from braincl_med.streams.tasks import Registry
 
-STORE_NAME = "runs.sqlite"
 
-
-def now() -> str:
-    """The time as stored: UTC, ISO 8601, whole seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class RunStore:
-    """Reads and writes one run store.
-
-    Args:
-        folder: the state root; the store is its `runs.sqlite`.
-        create: make the file when it is missing; otherwise a missing file is an error.
-
-    Raises:
-        RecordsError: there is no store, it is no SQLite file, or a newer program wrote it.
-    """
-
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        self.path = folder / STORE_NAME
-        try:
-            missing = not create and not self.path.is_file()
-        except OSError as error:
-            raise reading_error(self.path, error) from error
-        if missing:
-            raise RecordsError(f"no run store '{STORE_NAME}' below the state root: run an experiment first")
-        if create:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if not self.path.is_dir():  # of which SQLite says what is wrong
-                    make_private_file(self.path)
-            except OSError as error:
-                raise storage_error(self.path, 0, error) from error
-        # A reader must not bring back a store that somebody deleted meanwhile.
-        self._address = f"{self.path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-        with self._connection() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
-                raise RecordsError(
-                    f"the run store has version {version}, this program reads up to {SCHEMA_VERSION}: update it"
-                )
-            if version < SCHEMA_VERSION and create:
-                db.executescript(SCHEMA)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose changes are committed together or not at all."""
-        db: sqlite3.Connection | None = None
-        try:
-            db = sqlite3.connect(self._address, uri=True, timeout=30)
-            db.execute("PRAGMA synchronous = FULL")
-            with db:
-                yield db
-        except sqlite3.OperationalError as error:
-            if "full" in str(error) or "I/O" in str(error):
-                raise RecordsError(f"the disk is full: '{STORE_NAME}' could not be written ({error})") from error
-            raise RecordsError(f"'{STORE_NAME}' cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise RecordsError(f"'{STORE_NAME}' is damaged or no run store: {error}") from error
-        finally:
-            if db is not None:
-                db.close()
+class RunStore(Database):
+    """Reads and writes one run store; made as `Database`."""
 
     # What the server app writes.
 
@@ -140,6 +77,19 @@ class RunStore:
         with self._connection() as db:
             db.execute("UPDATE experiment SET registry=? WHERE name=?", (registry.model_dump_json(), name))
             db.execute("DELETE FROM step WHERE experiment=? AND task>=?", (name, len(registry.tasks)))
+
+    def take_back(self, name: str, task: int, position: int, message: str) -> None:
+        """Drop what is recorded of a step and all after it, which are to be done again; ε that was spent stays."""
+        with self._connection() as db:
+            db.execute(
+                "DELETE FROM step WHERE experiment=? AND (task>? OR task=? AND position>=?)",
+                (name, task, task, position),
+            )
+            for table in ("confusion", "score", "storage"):
+                db.execute(f"DELETE FROM {table} WHERE experiment=? AND after_task>=?", (name, task))
+            db.execute(
+                "UPDATE experiment SET status='stopped', message=?, updated=? WHERE name=?", (message, now(), name)
+            )
 
     def forget(self, name: str) -> None:
         """Remove all that is recorded of an experiment, before it starts afresh."""
@@ -231,15 +181,21 @@ class RunStore:
             return [row[0] for row in db.execute("SELECT name FROM experiment ORDER BY updated DESC, name")]
 
     def experiment(self, name: str) -> Experiment:
-        """One experiment; one that is recorded as running while nobody holds its lock has stopped.
+        """One experiment; one that is recorded as running has stopped where nobody holds its lock, or it has given no
+        sign of life for long.
 
         Raises:
             RecordsError: the store has none of that name, and the message lists those it has; or what it holds of it
                 is not of this program's version.
         """
         found = self._recorded(name)
-        if found.status != "running" or is_locked(server_folder(self.path.parent, name)):
+        folder = server_folder(self.path.parent, name)
+        if found.status != "running":
             return found
+        if is_locked(folder):
+            sign = read_sign(folder)
+            silent = seconds_since(max(found.updated, sign.time) if sign else found.updated)
+            return found if silent <= SILENT_SECONDS else replace(found, status="stopped", message=SILENT)
         # It may have ended between the two looks, and then it says so itself.
         found = self._recorded(name)
         return replace(found, status="stopped", message=STOPPED) if found.status == "running" else found

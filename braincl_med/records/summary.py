@@ -308,13 +308,14 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "seconds": summary.seconds,
         "keeps_raw_scans": summary.keeps_raw_scans,
     }
-    plain: dict[str, Any] = _plain({**asdict(summary), **derived})
+    plain: dict[str, Any] = kebab({**asdict(summary), **derived})
     return plain
 
 
-def _plain(value: Any) -> Any:
+def kebab(value: Any) -> Any:
+    """A value for `json.dumps`, its keys in kebab case; NaN becomes null."""
     if isinstance(value, Mapping):
-        return {str(key).replace("_", "-"): _plain(inner) for key, inner in value.items()}
+        return {str(key).replace("_", "-"): kebab(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [kebab(inner) for inner in value]
     return None if isinstance(value, float) and isnan(value) else value

@@ -40,7 +40,8 @@ class ScanSource:
         """This hospital's scans of a task, labelled with the registry's class numbers, in a seeded random order.
 
         Of scans that all hospitals have, training scans are shared as the configuration says, the others always
-        evenly at random. Scans of its own (`Source.shared`) are a hospital's all, up to the same limit a class.
+        evenly at random, over those that took part when the task was begun. Scans of its own (`Source.shared`) are a
+        hospital's all, up to the same limit a class.
         Validation and test scans are for evaluation only.
 
         Raises:
@@ -61,7 +62,8 @@ class ScanSource:
         cap = tail(registry, self.stream, self.seed) if split == "train" else self.stream.test_per_class
         own = {number: spec.key for number, spec in numbered.items() if number not in common}
         mine_alone = capped(labels, own, cap, seed_for(self.seed, "share", split))
-        index = np.sort(np.concatenate([self._share(labels, common, split, cap), mine_alone]))
+        dealt = registry.tasks[task].dealt or self.hospitals
+        index = np.sort(np.concatenate([self._share(labels, common, split, cap, dealt), mine_alone]))
         parts = []
         for one, start, stop in zip(held, starts[:-1], starts[1:], strict=True):
             mine = index[(index >= start) & (index < stop)]
@@ -86,7 +88,7 @@ class ScanSource:
         first = np.concatenate([np.flatnonzero(labels == c)[: self.stream.test_per_class] for c in classes])
         masked = np.full_like(labels, -1)
         masked[first] = labels[first]
-        mine = self._share(masked, classes, split, self.stream.test_per_class)
+        mine = self._share(masked, classes, split, self.stream.test_per_class, self.hospitals)
         return held.images(mine)
 
     def public(self, datasets: Sequence[str]) -> Scans:
@@ -106,8 +108,16 @@ class ScanSource:
         return Scans.join(parts)
 
     def _share(
-        self, labels: Positions, numbered: dict[int, ClassSpec], split: Split, cap: int | Mapping[int, int]
+        self,
+        labels: Positions,
+        numbered: dict[int, ClassSpec],
+        split: Split,
+        cap: int | Mapping[int, int],
+        hospitals: int,
     ) -> Positions:
+        """This hospital's share of scans that are dealt out over `hospitals`; none if it joined afterwards."""
+        if self.hospital >= hospitals:
+            return np.zeros(0, np.int64)
         train = split == "train"
         return share_of(
             labels,
@@ -115,7 +125,7 @@ class ScanSource:
             cap=cap,
             share=self.stream.share if train else "iid",
             alpha=self.stream.alpha,
-            hospitals=self.hospitals,
+            hospitals=hospitals,
             hospital=self.hospital,
             seed=seed_for(self.seed, "share", split),
         )

@@ -1,17 +1,27 @@
 """What a task is: named classes of a data set, numbered in the order in which they are learned."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.scans.names import code_of, label_of
 from braincl_med.settings.section import Identifier
 
+MOST_HOSPITALS = 10_000
 OWN = "own"
 """The set of hospitals' own scans; others are named `own-…`."""
 
@@ -67,12 +77,30 @@ class ClassSpec(BaseModel):
 
 
 class TaskSpec(BaseModel):
-    """The classes that are learned together."""
+    """The classes that are learned together.
+
+    Attributes:
+        dealt: over how many hospitals its scans are dealt out; None where that is as many as there are now.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Identifier
-    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1)]
+    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, max_length=10_000)]
+    dealt: Annotated[int, Field(ge=1, le=MOST_HOSPITALS)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _said_where_it_is_not_the_rule(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = serialise(self)
+        return {key: value for key, value in told.items() if key != "dealt" or value is not None}
+
+    def over(self, hospitals: int | None) -> Self:
+        """The task dealt out over that many hospitals."""
+        return self.model_copy(update={"dealt": hospitals})
+
+    def is_as(self, other: "TaskSpec") -> bool:
+        """Whether both have the same name and classes."""
+        return self.over(None) == other.over(None)
 
 
 class Registry(BaseModel):
@@ -80,12 +108,12 @@ class Registry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tasks: tuple[TaskSpec, ...]
+    tasks: Annotated[tuple[TaskSpec, ...], Field(max_length=10_000)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         keys = [c.key for c in self.classes]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        twice = sorted(key for key, count in Counter(keys).items() if count > 1)
         if twice:
             raise ValueError(f"classes in more than one task: {', '.join(twice)}; a class is learned once")
         if alike := _alike(self.classes):
@@ -110,6 +138,11 @@ class Registry(BaseModel):
     def seen(self, task: int) -> int:
         """How many classes are known once `task` is learned."""
         return self.numbers(task).stop
+
+    def dealt_until(self, task: int, hospitals: int) -> "Registry":
+        """The registry in which tasks before `task` stay dealt out over `hospitals`, or as they say already."""
+        begun = tuple(each if each.dealt else each.over(hospitals) for each in self.tasks[:task])
+        return Registry(tasks=(*begun, *self.tasks[task:]))
 
     def task_of(self, number: int) -> int:
         """The task in which class `number` is learned."""

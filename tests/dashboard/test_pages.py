@@ -12,8 +12,9 @@ from apps.dashboard.launch import command
 from braincl_med.evaluation.rejection import EDGES
 from braincl_med.foundation.files import locked
 from braincl_med.foundation.places import server_folder
+from braincl_med.records.database import STORE_NAME
 from braincl_med.records.schema import TOGETHER
-from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, size
 from tests.dashboard.conftest import OpenPage

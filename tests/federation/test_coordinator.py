@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from braincl_med.federation import coordinator
+from braincl_med.federation.beginning import starting_point
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, save_checkpoint
-from braincl_med.federation.coordinator import Coordinator, starting_point
+from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.hospital import Hospital
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
@@ -177,7 +178,7 @@ def test_how_a_task_is_learned_may_change_between_tasks_and_not_within_one(finis
         "from task 4 on: sleep-epochs was 2, is 7",
     )
     save_checkpoint(folder, whole.model_copy(update={"task": 1, "position": 2}))
-    with pytest.raises(ConfigError, match="federation-hospitals was 2, is 3; sleep-epochs was 2, is 7"):
+    with pytest.raises(ConfigError, match="other settings: sleep-epochs was 2, is 7; use the former"):
         starting_point(changed)
     save_checkpoint(folder, whole)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from braincl_med.dp.statistics import COUNTS, RELEASES, STATISTICS, statistics
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.federation.rollback import go_back
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.memory.module import complete
 from braincl_med.messages.order import Order
@@ -121,12 +123,23 @@ def test_the_server_adds_up_all_tasks_and_says_so_in_its_checkpoint(statistical,
     assert len(sums[COUNTS]) == len(weights["classifier.bias"])
 
 
+def test_a_run_from_a_former_checkpoint_is_answered_by_the_same_numbers_and_spends_nothing(statistical, tmp_path):
+    run_locally(statistical)
+    spent, folder = local_hospitals(statistical)[0].ledger.epsilon(), folder_of(tmp_path, "tiny")
+    network = load_checkpoint(folder).sha256
+    assert "costs no privacy anew" in go_back(tmp_path, "tiny", "task-2")
+    assert load_checkpoint(folder).sha256 != network
+    run_locally(statistical)
+    assert load_checkpoint(folder).sha256 == network
+    assert local_hospitals(statistical)[0].ledger.epsilon() == spent
+
+
 def test_the_same_experiment_run_afresh_is_answered_by_the_same_numbers_and_spends_nothing(statistical, tmp_path):
     first, second = [], []
     listened(statistical, first).run()
     spent = local_hospitals(statistical)[0].ledger.epsilon()
-    for path in [*folder_of(tmp_path, "tiny").iterdir(), tmp_path / "runs.sqlite"]:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(folder_of(tmp_path, "tiny"))
+    (tmp_path / "runs.sqlite").unlink()
     listened(statistical, second).run()
     assert local_hospitals(statistical)[0].ledger.epsilon() == spent
     for (_, one), (_, other) in zip(first, second, strict=True):
@@ -146,8 +159,8 @@ def test_noisy_sums_add_up_under_masks_to_what_they_are_without(tmp_path, start)
         _, sums = apart(load_weights(folder, load_checkpoint(folder)), STATISTICS)
         store = RunStore(tmp_path)
         found.append((sums, store.confusions("tiny"), store.epsilon("tiny")))
-        for path in [*folder.iterdir(), tmp_path / "runs.sqlite"]:
-            path.unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        (tmp_path / "runs.sqlite").unlink()
     # The second release is answered by the numbers of the first, so only masks tell the two apart.
     (masked, counts, spent), (plain, _, _) = found
     assert float(masked[RELEASES]) == 3

@@ -7,8 +7,9 @@ import pytest
 from braincl_med.foundation.errors import RecordsError
 from braincl_med.foundation.files import locked
 from braincl_med.foundation.places import server_folder
+from braincl_med.records.database import STORE_NAME
 from braincl_med.records.schema import SCHEMA_VERSION, Step
-from braincl_med.records.store import STORE_NAME, RunStore
+from braincl_med.records.store import RunStore
 from tests.records.example_store import AUDIT, HOSPITALS, REAL, REGISTRY, begin, build_example, settings
 
 

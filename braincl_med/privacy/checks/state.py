@@ -1,7 +1,7 @@
 """What lies below a state root beside hospitals' vaults: the server's own, or somebody's that must be named.
 
 runs.sqlite            the run store
-server/<experiment>/   checkpoint, network, moments, lock
+server/<experiment>/   checkpoint, network, moments, lock, last sign of life; `former` holds checkpoints to go back to
 logs/                  the server's lines, and Flower's
 site-*/                hospitals' vaults, which are audited by themselves
 .scans/                notes on scans that simulated hospitals share
@@ -16,13 +16,14 @@ from braincl_med.privacy.accounting import suspects
 from braincl_med.privacy.checks.attached import attached
 from braincl_med.privacy.checks.identifiers import Identifiers
 from braincl_med.privacy.search import Probes, shown
-from braincl_med.records.store import STORE_NAME
+from braincl_med.records.database import STORE_NAME
 from braincl_med.streams.place import NOTES
 
 OWN = re.compile(
     rf"{re.escape(STORE_NAME)}(-journal|-wal|-shm)?"
-    r"|server/[^/]+/(checkpoint\.json|\.lock|(weights|moments)-[0-9a-f]{12}\.safetensors)"
-    r"|logs/[^/]+\.log"
+    r"|server/[^/]+/(checkpoint\.json|alive\.json|\.lock|former/\d{4}-\d{4}\.json)"
+    r"|server/[^/]+/(former/)?(weights|moments)-[0-9a-f]{12}\.safetensors"
+    r"|logs/[^/]+\.log(\.\d)?"
 )
 FLOWERS_LOG = ".flower.log"
 STRANGERS_CHECK = "Nothing but a run's records lies below the state root"
@@ -59,7 +60,7 @@ def state_problems(state: Path, identifiers: Identifiers, probes: Probes | None)
         problems[ATTACHED_CHECK] += attached(path, place)
         content = path.read_bytes()
         # Flower tells where its own files lie; ours never tell a path.
-        told = identifiers.findings(content, paths=not name.endswith(FLOWERS_LOG))
+        told = identifiers.findings(content, paths=FLOWERS_LOG not in name)
         problems[IDENTIFIERS_CHECK] += [f"{place(path)} {what}" for what in told]
         found = probes.find(content) if probes is not None else {}
         if found:
