@@ -61,6 +61,10 @@ lint: setup  ## ruff (lint and format) and mypy
 test: lint  ## lint, then the whole test suite
 	$(BIN)/pytest
 
+.PHONY: deploy-test
+deploy-test: setup  ## break a federation of three hospitals on loopback, and see that nothing is lost (some minutes)
+	BRAINCL_DRILLS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -s tests/deploy/drills
+
 .PHONY: keys
 keys: setup  ## write the keys that Flower may override into pyproject.toml
 	$(BIN)/python -m braincl_med.settings.keys pyproject.toml

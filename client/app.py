@@ -3,20 +3,24 @@
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
+from braincl_med.federation.held import held, hold
 from braincl_med.federation.hospital import Hospital, keys_of, require_own
 from braincl_med.federation.masks import IDENTITY, Masks
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.foundation.version import require_tested_flower
+from braincl_med.messages.compact import Coded, coded, digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
+from braincl_med.messages.wire import TENSORS, opened, told
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING
 from braincl_med.settings.config import ExperimentConfig
@@ -145,23 +149,41 @@ def _keys(node: Mapping[str, object], config: ExperimentConfig, name: str) -> Ke
 def handle(message: Message, context: Context) -> Message:
     """Carry out the order in `message`; the reply holds a report and the weights that changed, never a traceback."""
     show_on_stderr()
+    order, holds, stepped = None, "", False
     try:
         require_tested_flower()
-        weights = message.content.array_records["weights"].to_torch_state_dict()
-        order = Order.parse(str(message.content.config_records["order"]["json"]), weights)
         hospital = hospital_of(context)
         show_on_stderr(hospital.name)
+        folder = hospital.vault.folder.parent / FOLDER / hospital.config.name
+        came = opened(message.content, "order", partial(held, folder))
+        order = Order.parse(came.text, came.weights)
         require_own(order, hospital.config)
+        if order.weights and not _simulated(context.node_config):
+            # One machine's hospitals would gain nothing from what need not be sent.
+            hold(folder, order.weights)
+            holds, stepped = digest_of(order.weights), hospital.config.federation.update_bits == 8
         report = hospital.answer(order)
     except BrainclError as error:
         report = Report("", failure=str(error))
     except Exception as error:
         logging.getLogger("braincl").exception("an order could not be read")
         report = Report("", failure=f"the order could not be read ({type(error).__name__}); see the local log")
-    content = RecordDict(
-        {"weights": ArrayRecord(dict(report.weights)), "report": ConfigRecord({"json": report.text()})}
-    )
-    return Message(content, reply_to=message)
+    base = order.weights if order and holds and report.weights else {}
+    return reply_with(report, message, coded(report.weights, base, stepped), holds)
+
+
+def reply_with(report: Report, message: Message, answer: Coded | None = None, holds: str = "") -> Message:
+    """Flower's reply to `message` that carries a report, its tensors as they are or as `answer` has them coded.
+
+    Args:
+        report: the report.
+        message: that it answers.
+        answer: its tensors.
+        holds: digest of the network that this hospital holds; empty for none.
+    """
+    answer = answer or coded(report.weights, {}, stepped=False)
+    said = ConfigRecord(dict(told(report.text(), answer, holds)))
+    return Message(RecordDict({TENSORS: ArrayRecord(dict(answer.tensors)), "report": said}), reply_to=message)
 
 
 def _absolute(node: Mapping[str, object], key: str) -> Path | None:

@@ -2,28 +2,35 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from braincl_med.cortex.cortex import Weights
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.foundation.errors import BrainclError, FederationError
+from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
 from braincl_med.foundation.version import require_tested_flower
+from braincl_med.messages.compact import LACKING, digest_of, size_of_coded
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.messages.shelf import Shelf
+from braincl_med.messages.wire import TENSORS, opened, size_of_texts, told
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
 from server.errors import sentence_of
-from server.tensors import tensors_of
+from server.outbox import Outbox
 
 log = logging.getLogger("braincl")
 POLL_SECONDS = 1.0
+MOST_POLLS_A_SECOND = 20
+"""So that asking for many hospitals' answers leaves the SuperLink time to take them."""
 app = ServerApp()
 
 
@@ -66,6 +73,7 @@ class FlowerNodes:
         self.config = config
         self.phases = {phase.name: phase for phase in METHODS[config.method].phases}
         self.expected = config.federation.hospitals
+        self.outbox = Outbox(stepped=config.federation.update_bits == 8)
 
     def connected(self) -> list[int]:
         """Node ids once the configured number is there, or what is there when the wait is over.
@@ -88,42 +96,101 @@ class FlowerNodes:
         return nodes
 
     def exchange(self, order: Order) -> Sequence[Report]:
-        """Send an order to every connected hospital, or those it has letters for; who answers too late has failed."""
+        """Send an order to every connected hospital, or those it has letters for; who answers too late has failed.
+
+        Answers are fetched one by one, and their tensors put on disk, so that memory does not grow with hospitals.
+        """
         require_launcher()
+        nodes = [node for node in self.connected() if not order.letters or str(node) in order.letters]
+        reports = self._asked(order, nodes)
+        if lacking := [node for node in nodes if reports[node].failure == LACKING]:
+            self.outbox.holds = {node: digest for node, digest in self.outbox.holds.items() if node not in lacking}
+            reports |= self._asked(order, lacking)
+        self.outbox.sent(order.weights)
+        keys = self._keys()
+        return [replace(reports[node], sender=str(node), key=keys.get(node, "")) for node in nodes]
+
+    def _asked(self, order: Order, nodes: Sequence[int]) -> dict[int, Report]:
+        """The answer of every node to an order, a failure where there is none."""
         timeout = self.config.federation.round_timeout_seconds
-        weights = ArrayRecord(dict(order.weights))
-        messages = [
-            Message(
-                RecordDict({"weights": weights, "order": ConfigRecord({"json": order.addressed(str(node)).text()})}),
-                dst_node_id=node,
-                message_type=message_type(self.phases[order.phase]),
-                ttl=timeout,
-            )
-            for node in self.connected()
-            if not order.letters or str(node) in order.letters
-        ]
-        replies = list(self.grid.send_and_receive(messages, timeout=timeout))
+        packed = self.outbox.packed(order.weights, nodes)
+        messages, down = [], {}
+        for node in nodes:
+            coded, weights = packed[node]
+            said = told(order.addressed(str(node)).text(), coded)
+            content = RecordDict({TENSORS: weights, "order": ConfigRecord(dict(said))})
+            kind = message_type(self.phases[order.phase])
+            messages.append(Message(content, dst_node_id=node, message_type=kind, ttl=timeout))
+            down[node] = size_of_coded(coded.tensors) + size_of_texts(said)
+        sent = {str(number) for number in self.grid.push_messages(messages) if number}
         # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so
         # only the message that it answers tells whose it is.
-        asked = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        answered = {asked[reply.metadata.reply_to_message_id]: reply for reply in replies}
-        return [_report(node, answered.get(node)) for node in asked.values()]
+        asked = {
+            message.metadata.message_id: message.metadata.dst_node_id
+            for message in messages
+            if message.metadata.message_id in sent
+        }
+        del messages, packed
+        reports = self._answers(order, asked, time.monotonic() + timeout)
+        late = Report("", failure="no answer in time")
+        return {node: replace(reports.get(node, late), bytes_down=down[node]) for node in nodes}
+
+    def _answers(self, order: Order, asked: Mapping[str, int], deadline: float) -> dict[int, Report]:
+        """The answers to messages by node, as far as they come before the deadline.
+
+        Args:
+            order: that the messages carry.
+            asked: nodes by message.
+            deadline: of the monotonic clock.
+        """
+        shelf, waiting, reports = Shelf.of(self.config), dict(asked), {}
+        digest = digest_of(order.weights)
+
+        def held(base: str) -> Weights | None:
+            return order.weights if base == digest else None
+
+        while waiting and time.monotonic() < deadline:
+            for message, node in asked.items():
+                if message in waiting and (reply := self._pulled(message)) is not None:
+                    reports[node], self.outbox.holds[node] = _report(reply, shelf, held)
+                    del waiting[message]
+            if waiting:
+                time.sleep(max(POLL_SECONDS, len(waiting) / MOST_POLLS_A_SECOND))
+        return reports
+
+    def _pulled(self, message: str) -> Message | Report | None:
+        """The answer to a message, a failure where it cannot be had, None where there is none yet."""
+        try:
+            replies = list(self.grid.pull_messages([message]))
+        except Exception as error:  # Flower builds its objects from bytes that a hospital sent
+            log.debug("an answer could not be fetched", exc_info=True)
+            return Report("", failure=f"its answer cannot be fetched ({type(error).__name__})")
+        return replies[0] if replies else None
+
+    def _keys(self) -> dict[int, str]:
+        """SHA-256 of the public keys of the nodes that an operator has registered by name.
+
+        All others, in simulation and where nodes are not authenticated, draw a new key whenever they start.
+        """
+        nodes = self.grid.get_nodes()
+        return {node.node_id: sha256_of(node.public_key) for node in nodes if node.name and node.public_key}
 
 
-def _report(node: int, reply: Message | None) -> Report:
-    """A node's answer; whatever is wrong with it is a failure of that node alone."""
+def _report(reply: Message | Report, shelf: Shelf, held: Callable[[str], Weights | None]) -> tuple[Report, str]:
+    """A node's answer, and the digest of the network that it holds; whatever is wrong is that node's failure alone.
 
-    def failed(reason: str) -> Report:
-        return Report("", failure=reason, sender=str(node))
-
-    if reply is None:
-        return failed("no answer in time")
+    Raises:
+        VaultError: the server's disk does not take it.
+    """
+    if isinstance(reply, Report):
+        return reply, ""
     if reply.has_error():
-        return failed(sentence_of(reply.error.code))
+        return Report("", failure=sentence_of(reply.error.code)), ""
     try:
-        text = str(reply.content.config_records["report"]["json"])
-        return replace(Report.parse(text, tensors_of(reply.content.array_records["weights"])), sender=str(node))
+        came = opened(reply.content, "report", held)
+        report = Report.parse(came.text, came.weights)
     except BrainclError as error:
-        return failed(str(error))
+        return Report("", failure=str(error)), ""
     except Exception as error:
-        return failed(f"its answer cannot be read ({type(error).__name__})")
+        return Report("", failure=f"its answer cannot be read ({type(error).__name__})"), ""
+    return replace(report, weights=shelf.put(report.weights), bytes_up=came.size), came.holds

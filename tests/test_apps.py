@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
 from apps.cli import launcher
@@ -55,9 +56,22 @@ class InProcessGrid:
     def __init__(self, contexts):
         self.contexts = contexts
         self.messages = []
+        self.replies = {}
+        self.registered = {}
 
     def get_node_ids(self):
         return list(self.contexts)
+
+    def get_nodes(self):
+        return [NodeInfo(node_id=node, **self.registered.get(node, {})) for node in self.contexts]
+
+    def push_messages(self, messages):
+        replies = self.send_and_receive(messages)
+        self.replies |= {reply.metadata.reply_to_message_id: reply for reply in replies}
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids):
+        return [self.replies.pop(number) for number in message_ids if number in self.replies]
 
     def send_and_receive(self, messages, *, timeout=None):
         self.messages += messages
@@ -261,7 +275,7 @@ def test_nodes_that_pin_identities_answer_under_masks_alone(tmp_path):
     grid.send_and_receive = watching
     serve(grid, config)
     run_locally(tiny(tmp_path / "alone", **MASKED))
-    assert figures(tmp_path / "state") == figures(tmp_path / "alone")
+    assert without_bytes(figures(tmp_path / "state")) == without_bytes(figures(tmp_path / "alone"))
     assert all((r["examples"], r["loss"], r["figures"]) == (0, None, {}) for r in told)
     assert {r["hospital"] for r in told} == {"site-0", "site-1", "site-2"}
     assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("all hospitals",)
@@ -357,10 +371,12 @@ def test_a_killed_supernode_is_named_though_its_error_comes_from_the_superlink(t
     serve(grid, config)
     missing = [s.missing for s in RunStore(tmp_path).steps("tiny") if s.phase == "sleep"]
     assert [list(m) for m in missing] == [["site-1"]] * 2
-    assert "did not answer" in missing[0]["site-1"]
+    assert "Flower error" in missing[0]["site-1"]
 
 
-@pytest.mark.parametrize("spoiled", ["no records", "no json", "no array", "deep", "a huge loss"])
+@pytest.mark.parametrize(
+    "spoiled", ["no records", "no json", "more records", "more fields", "no array", "deep", "a huge loss"]
+)
 def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
     config = tiny(tmp_path, federation_quorum=1, stream_task_count=1, sleep_rounds=1, method="finetune")
     grid = InProcessGrid(contexts(config))
@@ -375,6 +391,10 @@ def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
                 content = RecordDict()
             elif spoiled == "no json":
                 content["report"] = ConfigRecord({"json": 5})
+            elif spoiled == "more records":
+                content["more"] = ConfigRecord()
+            elif spoiled == "more fields":
+                content["report"]["more"] = 1
             elif spoiled == "deep":
                 content["report"] = ConfigRecord({"json": '{"a":' * 10**5})
             elif spoiled == "a huge loss":
@@ -388,8 +408,49 @@ def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
     serve(grid, config)
     steps = {step.phase: step for step in RunStore(tmp_path).steps("tiny")}
     assert list(steps["train"].missing) in (["node-101"], ["site-1"])
-    assert "cannot be" in next(iter(steps["train"].missing.values()))
+    reason = next(iter(steps["train"].missing.values()))
+    assert "cannot be" in reason or "it holds other records" in reason or "is not one text" in reason
     assert steps["evaluate"].missing == {}
+
+
+def test_an_answer_that_flower_cannot_read_is_that_nodes_refusal(tmp_path):
+    config = tiny(tmp_path, federation_quorum=1, stream_task_count=1, sleep_rounds=1, method="finetune")
+    grid = InProcessGrid(contexts(config))
+    original = grid.pull_messages
+
+    def garbage(message_ids):
+        (reply,) = original(message_ids)
+        if reply.metadata.src_node_id == 101 and reply.metadata.message_type == "train.train":
+            raise ValueError("Invalid object type")
+        return [reply]
+
+    grid.pull_messages = garbage
+    serve(grid, config)
+    steps = {step.phase: step for step in RunStore(tmp_path).steps("tiny")}
+    assert steps["train"].missing == {"node-101": "its answer cannot be fetched (ValueError)"}
+    assert steps["evaluate"].missing == {}
+
+
+def test_a_registered_nodes_name_is_its_keys_in_later_runs_too(tmp_path):
+    config = tiny(tmp_path, federation_quorum=1, stream_task_count=1, sleep_rounds=1, method="finetune")
+    grid = InProcessGrid(contexts(config))
+    grid.registered = {100: {"name": "one", "public_key": b"1"}, 101: {"name": "two", "public_key": b"2"}}
+    original = grid.pull_messages
+
+    def killed(message_ids):
+        if any(message.metadata.message_type == "evaluate" for message in grid.messages):
+            raise KeyboardInterrupt
+        return original(message_ids)
+
+    grid.pull_messages = killed
+    with pytest.raises(KeyboardInterrupt):
+        serve(grid, config)
+    later = InProcessGrid(contexts(config.model_copy(update={"resume": True})))
+    later.registered = {100: {"name": "one", "public_key": b"1"}, 101: {"name": "three", "public_key": b"3"}}
+    serve(later, config.model_copy(update={"resume": True}))
+    steps = {step.phase: step for step in RunStore(tmp_path).steps("tiny")}
+    assert steps["train"].missing == {}
+    assert "which is bound to another node's key" in steps["evaluate"].missing["node-101"]
 
 
 def below(launcher):
@@ -500,7 +561,7 @@ def test_a_killed_launcher_leaves_no_process_and_resumed_equals_the_run_without_
 
 
 def without_bytes(figures):
-    """What does not depend on how often keys were agreed on."""
+    """What does not depend on how often keys were agreed on, nor on what hospitals hold."""
     confusions, storage, steps, last = figures
     return confusions, storage, [dataclasses.replace(step, bytes_down=0, bytes_up=0) for step in steps], last
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from braincl_med.foundation.logs import begin_anew_if_long, former_log, log_path
 from braincl_med.foundation.version import require_tested_flower
 from braincl_med.records.alive import now
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.config import ExperimentConfig, StreamConfig
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.streams.availability import require_scans, resolve
 from braincl_med.streams.tasks import Registry
@@ -64,18 +65,8 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
     stream, fallback = resolve(config.stream, config.data_folder)
     if fallback:
         log.warning("%s", fallback)
-    state = config.state_folder.resolve()
-    data = config.data_folder
-    # Flower runs its apps elsewhere, so what is named from here on must not depend on where that is.
-    start = config.cortex.weights and str(Path(config.cortex.weights).expanduser().resolve())
-    config = config.model_copy(
-        update={
-            "stream": stream,
-            "state_root": str(state),
-            "data_root": str(data.resolve()) if data else "",
-            "cortex": config.cortex.model_copy(update={"weights": start}),
-        }
-    )
+    config = anchored(config, stream)
+    state, data = config.state_folder, config.data_folder
     _require_what_was_learned(config, fallback)
     require_short_temporary_folder()
     folder, what = folder_of(state, config.name), f"experiment '{config.name}'"
@@ -92,7 +83,40 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
             )
     added = Registry(tasks=checkpoint.registry.tasks[checkpoint.task :])
     require_scans(added.classes, ("train", stream.evaluate), stream, data, config.federation.hospitals)
-    followed = log_path(state, config.name)
+    followed, flower_log = logs_of(config)
+    began, follow = now(), Tail(followed)
+    with (
+        # Ray may write its last words while the folder is emptied.
+        tempfile.TemporaryDirectory(prefix="braincl-", ignore_cleanup_errors=True) as scratch,
+        running_superlink(Path(scratch), flower_log) as flwr,
+    ):
+        app = assemble_app(Path(scratch) / "app")
+        simulated = ("--federation-config", _simulation(config.federation.hospitals, cores_per_hospital))
+        status = submit_and_follow(flwr, app, config, follow, flower_log, simulated)
+    return outcome(config, status, began, flower_log)
+
+
+def anchored(config: ExperimentConfig, stream: StreamConfig) -> ExperimentConfig:
+    """`config` over `stream`, with paths that hold wherever they are read: Flower runs its apps elsewhere."""
+    data = config.data_folder
+    start = config.cortex.weights and str(Path(config.cortex.weights).expanduser().resolve())
+    return config.model_copy(
+        update={
+            "stream": stream,
+            "state_root": str(config.state_folder.resolve()),
+            "data_root": str(data.resolve()) if data else "",
+            "cortex": config.cortex.model_copy(update={"weights": start}),
+        }
+    )
+
+
+def logs_of(config: ExperimentConfig) -> tuple[Path, Path]:
+    """The coordinator's log and Flower's, made if missing.
+
+    Raises:
+        BrainclError: they cannot be.
+    """
+    followed = log_path(config.state_folder, config.name)
     flower_log = followed.with_suffix(".flower.log")
     try:
         followed.parent.mkdir(parents=True, exist_ok=True)
@@ -101,14 +125,22 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
         make_private_file(flower_log)
     except OSError as error:
         raise storage_error(followed, 0, error) from error
-    began, follow = now(), _Tail(followed)
-    with (
-        # Ray may write its last words while the folder is emptied.
-        tempfile.TemporaryDirectory(prefix="braincl-", ignore_cleanup_errors=True) as scratch,
-        running_superlink(Path(scratch), flower_log) as flwr,
-    ):
-        app = _assemble_app(Path(scratch) / "app")
-        status = _submit_and_follow(flwr, app, config, cores_per_hospital, follow, flower_log)
+    return followed, flower_log
+
+
+def outcome(config: ExperimentConfig, status: str, began: str, flower_log: Path) -> str:
+    """How a run ended, as a sentence.
+
+    Args:
+        config: the experiment.
+        status: Flower's final status of the run.
+        began: when it was submitted.
+        flower_log: where Flower's own log lies.
+
+    Raises:
+        FederationError: it failed; the message says why.
+    """
+    state = config.state_folder
     record = RunStore(state).experiment(config.name) if (state / "runs.sqlite").is_file() else None
     if status == "finished:completed" and record is not None and record.status == "finished":
         return f"'{config.name}' has learned all {len(record.registry.tasks)} tasks"
@@ -153,7 +185,7 @@ def _wait_for_former_run(folder: Path, what: str) -> None:
             time.sleep(5 * POLL_SECONDS)
 
 
-def _assemble_app(folder: Path) -> Path:
+def assemble_app(folder: Path) -> Path:
     """A folder with just what a Flower app bundle needs, from a checkout or an installed package alike."""
     package = Path(braincl_med.__file__).resolve().parent
     for name in PACKAGES:
@@ -168,19 +200,23 @@ def _assemble_app(folder: Path) -> Path:
     return folder
 
 
-def _submit_and_follow(
-    flwr: Flwr, app: Path, config: ExperimentConfig, cores_per_hospital: int, follow: "_Tail", flower_log: Path
+def _simulation(hospitals: int, cores_per_hospital: int) -> str:
+    """Flower's configuration of simulated hospitals, who share the machine's GPUs evenly."""
+    federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
+    if gpus := torch.cuda.device_count():
+        federation += f" client-resources-num-gpus={1000 // -(-hospitals // gpus) / 1000}"
+    return federation
+
+
+def submit_and_follow(
+    flwr: Flwr, app: Path, config: ExperimentConfig, follow: "Tail", flower_log: Path, options: Sequence[str] = ()
 ) -> str:
     """Submit the run, print the coordinator's lines as they come, and return Flower's final status of the run."""
     overrides = app.parent / "overrides.toml"
     text = json.dumps(config.model_dump(mode="json", by_alias=True), ensure_ascii=False)
     # JSON's string escapes are those of a TOML basic string.
     overrides.write_text(f"config = {json.dumps(text, ensure_ascii=False)}\n", encoding="utf-8")
-    hospitals = config.federation.hospitals
-    federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
-    if gpus := torch.cuda.device_count():
-        federation += f" client-resources-num-gpus={1000 // -(-hospitals // gpus) / 1000}"
-    answer = flwr.json("run", str(app), "own", "-c", str(overrides), "--federation-config", federation)
+    answer = flwr.json("run", str(app), "own", "-c", str(overrides), *options)
     if not answer.get("success"):
         raise FederationError(f"the SuperLink refused the run: {answer.get('error-message', answer)}")
     run_id = str(answer["run-id"])
@@ -188,7 +224,7 @@ def _submit_and_follow(
     while True:
         time.sleep(POLL_SECONDS)
         follow.print_new()
-        if flwr.superlink.poll() is not None:
+        if flwr.superlink is not None and flwr.superlink.poll() is not None:
             raise FederationError(
                 f"the SuperLink ended before the run did; see '{flower_log.name}' in the state root's logs"
             )
@@ -231,7 +267,7 @@ def _status(flwr: Flwr, run_id: str) -> str:
     return str(runs[0]["status"])
 
 
-class _Tail:
+class Tail:
     """Prints what the coordinator has logged since the last look."""
 
     def __init__(self, path: Path) -> None:
@@ -239,6 +275,7 @@ class _Tail:
         self.position = path.stat().st_size
 
     def print_new(self) -> None:
+        """Print the lines that are complete."""
         if self.path.stat().st_size < self.position:  # it was begun anew meanwhile
             self._print_from(former_log(self.path))
             self.position = 0

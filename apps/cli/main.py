@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from apps.cli import privacy, scans, tasks, vault
+from apps.cli import deploy, privacy, scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
 from apps.cli.export import export
+from apps.cli.hospitals import hospitals
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
 from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(scans.app, name="scans")
 app.add_typer(tasks.app, name="tasks")
@@ -107,6 +109,7 @@ app.command()(bench)
 app.command()(audit)
 app.command()(predict)
 app.command()(export)
+app.command()(hospitals)
 app.command()(start)
 app.command()(rollback)
 app.command()(status)

@@ -83,9 +83,11 @@ def require_short_temporary_folder() -> None:
 
 
 class Flwr:
-    """The `flwr` command against one SuperLink."""
+    """The `flwr` command against one SuperLink, which this process started or which runs elsewhere (None)."""
 
-    def __init__(self, home: Path, environment: dict[str, str], superlink: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, home: Path, environment: dict[str, str], superlink: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.home = home
         self.environment = environment
         self.superlink = superlink

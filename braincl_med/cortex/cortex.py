@@ -1,6 +1,6 @@
 """The cortex: a backbone, and a linear classifier with a row for every class seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
@@ -17,6 +17,8 @@ from braincl_med.settings.config import CortexConfig
 
 BATCH = 256
 Weights = dict[str, Tensor]
+Tensors = Mapping[str, Tensor]
+"""Weights that are only looked at, wherever they lie."""
 
 
 class Cortex(nn.Module):

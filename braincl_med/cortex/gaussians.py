@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Tensors, Weights
 
 MOMENTS = "moments."
 SHARES, SUMS, SECOND = MOMENTS + "shares", MOMENTS + "sums", MOMENTS + "second"
@@ -34,7 +34,7 @@ def moments(features: Tensor, labels: Tensor, classes: int) -> Weights:
     return {SHARES: members.mean(0), SUMS: members.T @ values / count, SECOND: values.T @ values / count}
 
 
-def impossible_moments(told: Weights) -> str | None:
+def impossible_moments(told: Tensors) -> str | None:
     """Why moments cannot be those of any samples, or None.
 
     Shares are a distribution, and within classes features have a covariance: a matrix that is symmetric and nowhere

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Tensors, Weights
 from braincl_med.cortex.gaussians import LEAST_VARIANCE, SECOND, SHARES, SUMS
 from braincl_med.dp.gaussian import noise
 
@@ -134,7 +134,7 @@ def no_statistics(classifier: Weights) -> Weights:
     return statistics(torch.zeros(0, width), torch.zeros(0), classes)
 
 
-def impossible_statistics(told: Weights) -> str | None:
+def impossible_statistics(told: Tensors) -> str | None:
     """Why statistics cannot be those of scans with noise, or None: noise turns signs, but makes nothing huge."""
     if max(float(tensor.abs().max()) for tensor in told.values()) > LARGEST:
         return "its statistics are larger than any scans have"

@@ -1,13 +1,20 @@
-"""Federated averaging of hospitals' updates (McMahan et al. 2017), and its variants."""
+"""Federated averaging of hospitals' updates (McMahan et al. 2017), and its variants.
 
-from collections.abc import Sequence
+Tensors are joined one after the other, so that an average holds one hospital's of one name at a time, and a median
+all hospitals' of one name.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from itertools import chain
 from typing import Protocol
 
 import torch
 
 from braincl_med.cortex.cortex import Weights
+from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.report import Report
-from braincl_med.settings.config import FederationConfig
+from braincl_med.settings.config import FEWEST_ROBUST, FederationConfig
 
 
 class Join(Protocol):
@@ -22,11 +29,14 @@ class Join(Protocol):
 
         Raises:
             ValueError: the examples add up to nothing.
+            FederationError: it takes more answers than there are.
         """
 
 
 def join_of(config: FederationConfig) -> Join:
     """How a configuration joins updates."""
+    if config.robust != "none":
+        return median if config.robust == "median" else trimmed_mean
     return by_class if config.classifier_rows == "by-class" else average
 
 
@@ -105,22 +115,67 @@ def average(reports: Sequence[Report], shared: Weights) -> Weights:
     Raises:
         ValueError: the examples add up to nothing, or the answers hold different tensors.
     """
-    ordered = sorted((r for r in reports if r.examples > 0), key=lambda r: r.hospital)
+    ordered = _ordered(reports)
     total = sum(r.examples for r in ordered)
-    if not total:
-        raise ValueError("no hospital trained on any example")
-    names = set(ordered[0].weights)
-    if any(set(r.weights) != names for r in ordered):
-        raise ValueError("the hospitals updated different tensors")
     merged = dict(shared)
-    for name in sorted(names):
-        tensors = [r.weights[name] for r in ordered]
-        if tensors[0].is_floating_point():
-            mean = sum(
-                (t.double() * (r.examples / total) for t, r in zip(tensors, ordered, strict=True)),
-                start=torch.zeros((), dtype=torch.float64),
-            )
-            merged[name] = mean.to(tensors[0].dtype)
+    for name in sorted(ordered[0].weights):
+        tensors = (r.weights[name] for r in ordered)
+        first = next(tensors)
+        if first.is_floating_point():
+            mean = torch.zeros((), dtype=torch.float64)
+            for tensor, report in zip(chain([first], tensors), ordered, strict=True):
+                mean = mean + tensor.double() * (report.examples / total)
+            merged[name] = mean.to(first.dtype)
         else:
-            merged[name] = torch.stack(tensors).amax(0)
+            merged[name] = reduce(torch.maximum, tensors, first)
     return merged
+
+
+def median(reports: Sequence[Report], shared: Weights) -> Weights:
+    """The coordinate-wise median of hospitals (Yin et al. 2018); of an even number the mean of the two in the middle.
+
+    Every hospital has one voice, whatever its examples.
+    """
+    return _coordinates(reports, shared, lambda count: (count - 1) // 2)
+
+
+def trimmed_mean(reports: Sequence[Report], shared: Weights) -> Weights:
+    """The coordinate-wise trimmed mean of hospitals (Yin et al. 2018), each with one voice.
+
+    A fifth of them, and at least one, is left out at either end of each coordinate: as many may lie.
+    """
+    return _coordinates(reports, shared, lambda count: max(1, count // 5))
+
+
+def _coordinates(reports: Sequence[Report], shared: Weights, cut: Callable[[int], int]) -> Weights:
+    """The mean of each coordinate without the `cut` smallest and largest; of counters the lower median."""
+    ordered = _ordered(reports)
+    if len(ordered) < FEWEST_ROBUST:
+        raise FederationError(
+            f"federation-robust needs {FEWEST_ROBUST} hospitals with samples, and {len(ordered)} have any: of fewer "
+            "nobody can tell which is wrong"
+        )
+    cut_off = cut(len(ordered))
+    merged = dict(shared)
+    for name in sorted(ordered[0].weights):
+        values = torch.stack([r.weights[name] for r in ordered])
+        if values.is_floating_point():
+            inner = values.sort(0).values[cut_off : len(ordered) - cut_off]
+            merged[name] = inner.double().mean(0).to(values.dtype)
+        else:
+            merged[name] = values.median(0).values
+    return merged
+
+
+def _ordered(reports: Sequence[Report]) -> list[Report]:
+    """The answers that count, by hospital.
+
+    Raises:
+        ValueError: the examples add up to nothing, or the answers hold different tensors.
+    """
+    ordered = sorted((r for r in reports if r.examples > 0), key=lambda r: r.hospital)
+    if not ordered:
+        raise ValueError("no hospital trained on any example")
+    if any(r.weights.keys() != ordered[0].weights.keys() for r in ordered):
+        raise ValueError("the hospitals updated different tensors")
+    return ordered

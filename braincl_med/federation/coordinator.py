@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
+from braincl_med.cortex.quantised import quantised
 from braincl_med.cortex.start import started
 from braincl_med.dp.counts import settled
 from braincl_med.dp.shares import release_deviation
@@ -26,8 +27,10 @@ from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.beginning import record_end, start_of, starting_point, versions
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_weights, save_checkpoint
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
+from braincl_med.federation.limits import Limits
 from braincl_med.federation.masked_server import MaskedHospitals
 from braincl_med.federation.masked_step import HOLDERS
+from braincl_med.federation.members import read_members, write_members
 from braincl_med.federation.soundness import require_sound
 from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.files import locked
@@ -93,7 +96,7 @@ class Coordinator:
         log.info("'%s' learns from %s", name, data)
         store.begin(checkpoint.settings, checkpoint.registry, versions(), data)
         try:
-            hospitals = self._hospitals()
+            hospitals = self._hospitals(folder, checkpoint)
             weights = load_weights(folder, checkpoint) if checkpoint.weights else {}
             with heartbeat(folder) as heart:
                 while not checkpoint.finished:
@@ -111,12 +114,14 @@ class Coordinator:
         store.end(name, "finished")
         return f"'{name}' has learned all {len(checkpoint.registry.tasks)} tasks"
 
-    def _hospitals(self) -> Hospitals:
+    def _hospitals(self, folder: Path, checkpoint: Checkpoint) -> Hospitals:
         """How hospitals are asked."""
-        noisy = self.config.privacy.mode != "off"
-        if self.config.federation.masked:
-            return MaskedHospitals(self.exchange, self.config.federation, noisy=noisy, config=self.config)
-        return Hospitals(self.exchange, self.config.federation, noisy=noisy)
+        config = self.config
+        members = read_members(folder).begun_with(config.stream.train_per_class, checkpoint.task + 1)
+        limits = Limits.of(config, members.most_per_class)
+        if config.federation.masked:
+            return MaskedHospitals(self.exchange, config.federation, members=members, limits=limits, config=config)
+        return Hospitals(self.exchange, config.federation, members=members, limits=limits)
 
     def _step(
         self, checkpoint: Checkpoint, weights: Weights, hospitals: Hospitals, store: RunStore
@@ -133,7 +138,7 @@ class Coordinator:
         sent = _sent(phase.need, shared, told)
         order = Order(self.config.name, checkpoint.task, phase.name, number, checkpoint.registry, sent)
         begun = time.perf_counter()
-        outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
+        outcome = self._asked(hospitals, order, phase, checkpoint)
         if first and not phase.answer.summed and not any(report.examples for report in outcome.usable):
             # Nothing is kept of it, so that the task can be removed, or its scans be added.
             raise FederationError(
@@ -163,6 +168,16 @@ class Coordinator:
         kept = told if operating and operating.score == "familiarity" else None
         folder = folder_of(self.config.state_folder, self.config.name)
         return save_checkpoint(folder, checkpoint, shared if rewritten else None, kept), shared
+
+    def _asked(self, hospitals: Hospitals, order: Order, phase: Phase, checkpoint: Checkpoint) -> Outcome:
+        """Ask, and remember what hospitals said of themselves."""
+        before = hospitals.members
+        outcome = hospitals.ask(order, phase, self.method, checkpoint.hospitals)
+        if phase.need is Need.NOTHING:
+            hospitals.members = hospitals.members.encoding(order.task, outcome.usable)
+        if hospitals.members != before:
+            write_members(folder_of(self.config.state_folder, self.config.name), hospitals.members)
+        return outcome
 
     def _joined(
         self, order: Order, phase: Phase, reports: Sequence[Report], shared: Weights, former: Weights
@@ -196,11 +211,18 @@ class Coordinator:
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
         require_sound(order, joined)
         if not momentum:
-            return joined
+            return self._rounded(order, joined, shared)
         before = {name.removeprefix(VELOCITY): tensor for name, tensor in former.items()}
         moved, now = with_momentum(shared, joined, before, momentum)
         require_sound(order, moved)
+        moved = self._rounded(order, moved, shared)
         return {**moved, **{VELOCITY + name: tensor for name, tensor in now.items()}}
+
+    def _rounded(self, order: Order, joined: Weights, shared: Weights) -> Weights:
+        """The joined network, on the grid from the former one where steps go in 8 bits."""
+        if self.config.federation.update_bits == 32:
+            return joined
+        return quantised(joined, shared, seed_for(self.config.seed, "rounding", order.task, order.phase, order.round))
 
     def _widened(self, checkpoint: Checkpoint, weights: Weights) -> tuple[Weights, str]:
         """The network with a row for every class up to the new task, and the digest of what its backbone began from.

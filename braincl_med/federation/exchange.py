@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from braincl_med.federation.judgement import implausible
+from braincl_med.federation.limits import Limits
+from braincl_med.federation.members import Member, Members
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
@@ -46,13 +48,15 @@ class Hospitals:
         exchange: how orders reach them.
         federation: how many there are, and how many must answer.
         names: under which name each sender has answered; none may take another's.
-        noisy: they add noise to what they count.
+        members: what is remembered of them over runs: the keys that names are bound to, and what each encoded.
+        limits: how many scans one may speak of.
     """
 
     exchange: Exchange
     federation: FederationConfig
     names: dict[str, str] = field(default_factory=dict)
-    noisy: bool = False
+    members: Members = field(default_factory=Members)
+    limits: Limits = field(default_factory=Limits)
 
     def ask(self, order: Order, phase: Phase, method: Method, known: Sequence[str]) -> Outcome:
         """Send an order and judge the answers; whatever is wrong with one is that hospital's refusal.
@@ -67,17 +71,16 @@ class Hospitals:
             FederationError: fewer usable answers than the quorum.
         """
         answers = list(self.exchange(order))
-        noisy = self.noisy
-        usable, missing = self.sorted_out(answers, lambda answer: _objection(answer, order, phase, method, noisy))
+        usable, missing = self.sorted_out(answers, lambda answer: self._objection(answer, order, phase, method))
         if phase.answer.published and phase.answer.summed:
-            far = implausible(usable, order.weights)
+            far = implausible(usable, order.weights, self.limits.farthest)
             missing |= far
             usable = [answer for answer in usable if answer.hospital not in far]
         self.require_quorum(order, answers, usable, missing, known)
         usable = sorted(usable, key=lambda r: r.hospital)
         present = {r.hospital: r.threads for r in usable}
-        up = sum(size_of(r) for r in usable)
-        return Outcome(tuple(usable), missing, present, size_of(order) * len(answers), up)
+        down, up = carried(order, answers, usable)
+        return Outcome(tuple(usable), missing, present, down, up)
 
     def sorted_out(
         self, answers: Sequence[Report], objection: Callable[[Report], str]
@@ -123,11 +126,25 @@ class Hospitals:
                 f"the quorum is {self.federation.least} ({reasons})"
             )
 
+    def _objection(self, answer: Report, order: Order, phase: Phase, method: Method) -> str:
+        """Why an answer cannot be used; empty when it can."""
+        reason = None
+        if phase.answer.published and answer.examples:
+            reason = phase.answer.objection(answer.weights, method.trainable(order.weights))
+        elif answer.weights:
+            reason = "it holds tensors, which were not asked for"
+        if "classes" in answer.figures and CLASSIFIER_ROWS not in answer.weights:
+            reason = reason or "it counts samples of classes, which was not asked for"
+        classes, noisy = order.registry.seen(order.task), self.limits.privacy.mode != "off"
+        reason = reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes, noisy=noisy)
+        encoded = self.members.members.get(answer.hospital, Member()).encoded
+        return reason or self.limits.objection(answer, order, phase, encoded) or ""
+
     def _impostors(self, answers: Sequence[Report]) -> dict[int, str]:
         """Reasons, by the answer's identity, against answers under a name that is another's or not clear whose.
 
         A sender keeps the name of its first sound answer, as long as it answers: under Flower's simulation a hospital
-        comes back as another sender when a run is resumed.
+        comes back as another sender when a run is resumed. A key keeps its name in every run (`Members`).
         """
         senders = {a.sender for a in answers}
         owners = {name: sender for sender, name in self.names.items() if sender in senders}
@@ -135,7 +152,16 @@ class Hospitals:
         reasons: dict[int, str] = {}
         for answer in named:
             name, own = answer.hospital, self.names.get(answer.sender)
-            if owners.get(name, answer.sender) != answer.sender or own not in (None, name):
+            if self.members.owner_of(answer.key) not in (None, name):
+                reasons[id(answer)] = (
+                    f"it answers as '{name}', and its key is that of '{self.members.owner_of(answer.key)}'"
+                )
+            elif self.members.key_of(name) not in ("", answer.key):
+                reasons[id(answer)] = (
+                    f"it answers as '{name}', which is bound to another node's key: give it its own name, or release "
+                    "the name if its node was replaced (`braincl hospitals`)"
+                )
+            elif owners.get(name, answer.sender) != answer.sender or own not in (None, name):
                 reasons[id(answer)] = f"it answers as '{name}', which is not its name: give each hospital its own"
         fresh = [a.hospital for a in named if id(a) not in reasons]
         for answer in named:
@@ -143,13 +169,17 @@ class Hospitals:
                 reasons[id(answer)] = (
                     f"two hospitals answer as '{answer.hospital}': give each its own name or partition-id"
                 )
-        self.names |= {a.sender: a.hospital for a in named if a.sender and id(a) not in reasons}
+        rightful = [a for a in named if id(a) not in reasons]
+        self.names |= {a.sender: a.hospital for a in rightful if a.sender}
+        self.members = self.members.bound(rightful)
         return reasons
 
     def _called(self, answer: Report) -> str:
         """The name under which a refused answer is recorded: its sender's, where that is known."""
-        claimed = "" if answer.sender and answer.hospital in self.names.values() else answer.hospital
-        return self.names.get(answer.sender) or claimed or f"node-{answer.sender}"
+        own = self.names.get(answer.sender) or self.members.owner_of(answer.key)
+        taken = answer.sender and answer.hospital in self.names.values()
+        others = self.members.key_of(answer.hospital) not in ("", answer.key)
+        return own or ("" if taken or others else answer.hospital) or f"node-{answer.sender}"
 
     def _silent(self, answers: Sequence[Report], known: Sequence[str]) -> dict[str, str]:
         """Hospitals that were not asked, because they were not connected."""
@@ -159,19 +189,12 @@ class Hospitals:
         return {name: "not connected" for name in [*away, *(f"unnamed-{i + 1}" for i in range(max(0, unnamed)))]}
 
 
+def carried(order: Order, answers: Sequence[Report], usable: Sequence[Report]) -> tuple[int, int]:
+    """Bytes to all hospitals that were asked, and from those that are usable, as the transport counted them."""
+    down = sum(answer.bytes_down or size_of(order.addressed(answer.sender)) for answer in answers)
+    return down, sum(answer.bytes_up or size_of(answer) for answer in usable)
+
+
 def _readable(reason: str) -> str:
     """One line that a terminal shows as it is, whatever a hospital wrote into it."""
     return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_FAILURE]
-
-
-def _objection(answer: Report, order: Order, phase: Phase, method: Method, noisy: bool) -> str:
-    """Why an answer cannot be used; empty when it can."""
-    reason = None
-    if phase.answer.published and answer.examples:
-        reason = phase.answer.objection(answer.weights, method.trainable(order.weights))
-    elif answer.weights:
-        reason = "it holds tensors, which were not asked for"
-    if "classes" in answer.figures and CLASSIFIER_ROWS not in answer.weights:
-        reason = reason or "it counts samples of classes, which was not asked for"
-    classes = order.registry.seen(order.task)
-    return reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes, noisy=noisy) or ""

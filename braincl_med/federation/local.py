@@ -9,6 +9,7 @@ from braincl_med.federation.hospital import Hospital, keys_of
 from braincl_med.federation.masks import Masks
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.messages.shelf import Shelf
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
@@ -37,11 +38,15 @@ def local_exchange(hospitals: Sequence[Hospital]) -> Exchange:
     """An exchange that calls one hospital after the other, over the same texts that Flower would carry."""
 
     def exchange(order: Order) -> list[Report]:
-        reports = []
+        reports: list[Report] = []
+        if not hospitals:
+            return reports
+        shelf = Shelf.of(hospitals[0].config)
         for number, hospital in enumerate(hospitals):
             if not order.letters or str(number) in order.letters:
                 answer = hospital.answer(Order.parse(order.addressed(str(number)).text(), order.weights))
-                reports.append(replace(Report.parse(answer.text(), answer.weights), sender=str(number)))
+                report = Report.parse(answer.text(), shelf.put(answer.weights))
+                reports.append(replace(report, sender=str(number)))
         return reports
 
     return exchange

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.federation.exchange import Hospitals, Outcome
+from braincl_med.federation.exchange import Hospitals, Outcome, carried
 from braincl_med.federation.masked_step import layout_of, report_of
 from braincl_med.federation.masks import EPSILON, context_of
 from braincl_med.foundation.errors import FederationError
@@ -32,7 +32,7 @@ from braincl_med.masking.wire import (
 )
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import Report, size_of
+from braincl_med.messages.report import Report
 from braincl_med.messages.update import objection
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import NOTHING, Phase
@@ -155,8 +155,8 @@ class Traffic:
 
     def add(self, order: Order, answers: Sequence[Report], usable: Sequence[Report]) -> None:
         """Count one exchange."""
-        self.down += sum(size_of(order.addressed(answer.sender)) for answer in answers)
-        self.up += sum(size_of(answer) for answer in usable)
+        down, up = carried(order, answers, usable)
+        self.down, self.up = self.down + down, self.up + up
 
 
 def _objection(answer: Report, layout: Layout, session: Session) -> str:

@@ -188,7 +188,8 @@ class MaskedSite:
         Raises:
             FederationError: its update lies too far from what was sent.
         """
-        if phase.answer.published and phase.answer.summed and (reasons := implausible([report], order.weights)):
+        judged = [report] if phase.answer.published and phase.answer.summed else []
+        if reasons := implausible(judged, order.weights, self.config.farthest):
             raise FederationError(f"this hospital's update of {phase.name} is left out: {reasons[self.name]}")
         return report
 

@@ -14,6 +14,8 @@ from braincl_med.streams.tasks import Registry
 LONGEST_MASKING = 1 << 20
 """Characters of what is said of masks beside an order or a report (`masking.wire`)."""
 Masking = Annotated[str, Field(max_length=LONGEST_MASKING)]
+LONGEST_TEXT = 1 << 22
+"""Characters of an order: twice what is said of masks, and a registry of thousands of classes."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,10 @@ class Order:
         """The inverse of `text`, with the weights that came beside it.
 
         Raises:
-            FederationError: it is not the text of an order.
+            FederationError: it is not the text of an order, or something in it is beyond its limit.
         """
+        if len(text) > LONGEST_TEXT:
+            raise FederationError(f"the order has {len(text):,} characters, at most {LONGEST_TEXT:,} are read")
         try:
             told = _Text.model_validate_json(text)
         except ValidationError as error:
@@ -90,10 +94,10 @@ class Order:
 class _Text(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    experiment: str
-    task: int = Field(ge=0)
-    phase: str
-    round: int = Field(ge=0)
+    experiment: str = Field(max_length=100)
+    task: int = Field(ge=0, le=10_000)
+    phase: str = Field(max_length=100)
+    round: int = Field(ge=0, le=1_000_000)
     registry: Registry
     masking: Masking = ""
     letter: Masking = ""

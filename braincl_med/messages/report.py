@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Tensors
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.order import Masking, Order
 
@@ -50,20 +50,27 @@ class Report:
         threads: of the computation, on which the last bits of weights and cues depend; 0 where it is not said.
         masking: what it says of masks, where updates are summed under them; empty otherwise.
         sender: who sent it as the transport knows it, which no hospital can choose; not part of the text.
+        bytes_down, bytes_up: of its order and of itself as they went; 0 where no transport counted them, nor are they
+            part of the text.
+        key: SHA-256 of the public key that the transport has registered for the sender and that stays its own over
+            runs; empty where it has none. Not part of the text either.
     """
 
     hospital: str
     examples: int = 0
     loss: float | None = None
     figures: dict[str, Any] = field(default_factory=dict)
-    weights: Weights = field(default_factory=dict)
+    weights: Tensors = field(default_factory=dict)
     failure: str = ""
     threads: int = 0
     masking: str = ""
     sender: str = ""
+    bytes_down: int = 0
+    bytes_up: int = 0
+    key: str = ""
 
     def text(self) -> str:
-        """All but the weights and the sender, as JSON."""
+        """All but the weights and what the transport says, as JSON."""
         return json.dumps(
             {
                 "hospital": self.hospital,
@@ -77,7 +84,7 @@ class Report:
         )
 
     @staticmethod
-    def parse(text: str, weights: Weights) -> "Report":
+    def parse(text: str, weights: Tensors) -> "Report":
         """The inverse of `text`, with the weights that came beside it.
 
         Raises:

@@ -2,13 +2,13 @@
 
 import torch
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Tensors, Weights
 
 MOST_BATCHES = 2**53
 """Batches that a network may say it has seen; more could not be counted up."""
 
 
-def impossible_statistics(update: Weights) -> str | None:
+def impossible_statistics(update: Tensors) -> str | None:
     """Why statistics of normalisation cannot be any network's, or None: a variance or a count below zero."""
     for name, tensor in update.items():
         if name.endswith("running_var") and bool((tensor < 0).any()):
@@ -18,7 +18,7 @@ def impossible_statistics(update: Weights) -> str | None:
     return None
 
 
-def objection(update: Weights, expected: Weights) -> str | None:
+def objection(update: Tensors, expected: Weights) -> str | None:
     """Why an update cannot be used, or None when it can.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Tensors, Weights
 from braincl_med.cortex.gaussians import impossible_moments, no_moments
 from braincl_med.foundation.arrays import Images
 from braincl_med.messages.order import Order
@@ -94,9 +94,9 @@ class Answer:
     tensors: Callable[[Weights], Weights]
     published: bool = True
     summed: bool = True
-    impossible: Callable[[Weights], str | None] = impossible_statistics
+    impossible: Callable[[Tensors], str | None] = impossible_statistics
 
-    def objection(self, told: Weights, trainable: Weights) -> str | None:
+    def objection(self, told: Tensors, trainable: Weights) -> str | None:
         """Why tensors are no such answer, or None; `trainable` is what was sent of the network that may change."""
         return objection(told, self.tensors(trainable)) or self.impossible(told)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from braincl_med.cortex.quantised import quantised
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.figures import objection_to_figures
 from braincl_med.messages.order import Order
@@ -50,4 +51,7 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
     classes = order.registry.seen(order.task)
     if reason := objection_to_figures(report.figures, phase.answer is FIGURES, classes, noisy=noisy):
         raise FederationError(f"what {phase.name} counted cannot be sent: {reason}")
+    federation = site.config.federation
+    if learned and phase.answer.summed and federation.update_bits == 8 and not federation.masked:
+        report = replace(report, weights=quantised(report.weights, order.weights, site.seed(order)))
     return replace(report, loss=told_loss(report.loss), threads=torch.get_num_threads())

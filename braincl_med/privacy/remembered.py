@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from braincl_med.federation.held import NAME as NETWORK
+from braincl_med.federation.held import read_held
 from braincl_med.federation.masks import IDENTITY, LEDGER
 from braincl_med.federation.seen import NAME, read_seen
 from braincl_med.foundation.errors import BrainclError
@@ -18,6 +20,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 EXPERIMENTS: dict[str, Callable[[Path], object]] = {
     NAME: lambda path: read_seen(path.parent),
     LEDGER: read_ledger,
+    NETWORK: read_held,
     LOCK_NAME: lambda path: _lock(path),
 }
 

@@ -4,6 +4,7 @@ Those of the memory module are in `settings.memory`, those of the methods to com
 An experiment is a YAML file with kebab-case keys in sections, read by `settings.loading`.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -91,6 +92,8 @@ FEWEST_MASKED = 3
 """Hospitals of a masked sum: of two, each could subtract its own."""
 MOST_MASKED = 100
 """Shares grow with the square of their number, to half a megabyte a hospital."""
+FEWEST_ROBUST = 3
+"""Hospitals of which a liar alone is not in the middle."""
 
 
 class FederationConfig(Section):
@@ -101,9 +104,14 @@ class FederationConfig(Section):
     With `familiarity: shared` hospitals tell, after the last round of sleep, the moments of the features of what they
     recall (`cortex.gaussians`), as they do for a solved classifier: unknown scans are then told apart by what all of
     them remember, also by the network where it is used alone. With `own` nobody tells them.
+    `robust` joins the hospitals' weights by a coordinate-wise `median` or `trimmed-mean` (Yin et al. 2018) instead of
+    their average: each hospital then has one voice. An update that lies more than `farthest` times the network's size
+    from what was sent is left out, but under `privacy-mode: updates`, whose noise lies far away by design.
     With `masking: on` the server sees sums over hospitals and never one hospital's numbers (docs/masking.md), of at
     least `masking-threshold` of them (two thirds where it is not said), which then also is the quorum; what is
     counted of fewer than `smallest-group` scans is not recorded.
+    With `update-bits: 8` the steps of the backbone, of each hospital and of their mean, are rounded at random to 8
+    bits a number (`cortex.quantised`), and go over the wire as such; a masked update is not rounded.
     """
 
     hospitals: int = Field(default=3, ge=1)
@@ -113,9 +121,12 @@ class FederationConfig(Section):
     server_momentum: float = Field(default=0, ge=0, lt=1)
     classifier_rows: Literal["by-examples", "by-class"] = "by-examples"
     familiarity: Literal["own", "shared"] = "own"
+    robust: Literal["none", "trimmed-mean", "median"] = "none"
+    farthest: float = Field(default=10, gt=0)
     masking: Literal["off", "on"] = "off"
     masking_threshold: int | None = Field(default=None, ge=2)
     smallest_group: int = Field(default=5, ge=1)
+    update_bits: Literal[32, 8] = 32
 
     @property
     def least(self) -> int:
@@ -159,6 +170,21 @@ class FederationConfig(Section):
             raise ValueError(
                 f"federation-quorum {self.quorum} is below the {self.masked_least} hospitals that unmask a sum "
                 "(federation-masking-threshold)"
+            )
+        if self.robust != "none" and self.masked:
+            raise ValueError(
+                f"federation-robust '{self.robust}' needs single hospitals' weights, and with federation-masking the "
+                "server sees their sum alone: leave one of them out"
+            )
+        if self.robust != "none" and self.classifier_rows == "by-class":
+            raise ValueError(
+                f"federation-robust '{self.robust}' gives each hospital one voice, and federation-classifier-rows "
+                "'by-class' as many as samples: leave one of them out"
+            )
+        if self.robust != "none" and self.least < FEWEST_ROBUST:
+            raise ValueError(
+                f"federation-robust '{self.robust}' needs {FEWEST_ROBUST} answers, and {self.least} would do here "
+                "(federation-hospitals, federation-quorum)"
             )
         if self.least > self.hospitals:
             raise ValueError(f"federation-quorum {self.quorum} is above federation-hospitals {self.hospitals}")
@@ -315,6 +341,12 @@ class ExperimentConfig(Section):
                 "privacy-noise 'shared' bounds sums alone, not what one hospital tells: set privacy-mode to "
                 "statistics and federation-masking to on"
             )
+        if self.federation.robust != "none" and (self.tells_moments or self.privacy.mode == "statistics"):
+            raise ValueError(
+                f"federation-robust '{self.federation.robust}' guards averages of weights, and sleep-classifier "
+                "'discriminant', federation-familiarity 'shared' and privacy-mode 'statistics' are sums, in which "
+                "every hospital's part counts: leave it out"
+            )
         if self.federation.familiarity == "shared" and not (facts.all_classes and self.sleep.enabled):
             raise ValueError(
                 "federation-familiarity 'shared' needs a method that trains the whole network on samples of all "
@@ -326,6 +358,14 @@ class ExperimentConfig(Section):
     def tells_moments(self) -> bool:
         """Whether hospitals tell the moments of the features of their samples of all tasks."""
         return self.sleep.classifier == "discriminant" or self.federation.familiarity == "shared"
+
+    @property
+    def farthest(self) -> float:
+        """How many times the network's size an update may lie from what was sent.
+
+        The noise of private updates is as large as it must be, so how far it takes a network says nothing.
+        """
+        return math.inf if self.privacy.mode == "updates" else self.federation.farthest
 
     @property
     def facts(self) -> MethodFacts:
@@ -361,14 +401,14 @@ class ExperimentConfig(Section):
 
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "vault-key", "network-key", "federation-quorum", "federation-wait-seconds",
-    "federation-round-timeout-seconds", "stream-download", "stream-fallback", "stream-bad-scans", "stream-cache",
-    "cortex-weights", "privacy-epsilon",
+    "federation-round-timeout-seconds", "federation-farthest", "stream-download", "stream-fallback",
+    "stream-bad-scans", "stream-cache", "cortex-weights", "privacy-epsilon",
 )  # fmt: skip
 """Keys that may change at any time, also within a task."""
 BETWEEN_TASKS: tuple[str, ...] = (
     "wake", "sleep", "selection", "federation-server-momentum", "federation-classifier-rows",
-    "federation-familiarity", "federation-masking", "federation-masking-threshold", "federation-smallest-group",
-    "stream-train-per-class", "stream-fit",
+    "federation-familiarity", "federation-robust", "federation-masking", "federation-masking-threshold",
+    "federation-smallest-group", "federation-update-bits", "stream-train-per-class", "stream-fit",
 )  # fmt: skip
 """Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, and from
 how many scans. All others are fixed once an experiment has begun."""

@@ -1,5 +1,6 @@
 """What a task is: named classes of a data set, numbered in the order in which they are learned."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -85,7 +86,7 @@ class TaskSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Identifier
-    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1)]
+    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1, max_length=10_000)]
     dealt: Annotated[int, Field(ge=1, le=MOST_HOSPITALS)] | None = None
 
     @model_serializer(mode="wrap")
@@ -107,12 +108,12 @@ class Registry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tasks: tuple[TaskSpec, ...]
+    tasks: Annotated[tuple[TaskSpec, ...], Field(max_length=10_000)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         keys = [c.key for c in self.classes]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        twice = sorted(key for key, count in Counter(keys).items() if count > 1)
         if twice:
             raise ValueError(f"classes in more than one task: {', '.join(twice)}; a class is learned once")
         if alike := _alike(self.classes):

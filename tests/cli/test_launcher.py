@@ -70,7 +70,7 @@ def test_a_line_of_progress_is_never_given_as_a_reason(programs, tmp_path):
 def test_a_recorded_reason_is_given_and_flowers_log_named(programs, tmp_path, monkeypatch):
     (tmp_path / "status").write_text("finished:failed")
     config = tiny(tmp_path)
-    assemble = launcher._assemble_app
+    assemble = launcher.assemble_app
 
     def failing(folder):
         store = RunStore(tmp_path, create=True)
@@ -78,7 +78,7 @@ def test_a_recorded_reason_is_given_and_flowers_log_named(programs, tmp_path, mo
         store.end("tiny", "failed", "1 of 2 hospitals gave a usable answer")
         return assemble(folder)
 
-    monkeypatch.setattr(launcher, "_assemble_app", failing)
+    monkeypatch.setattr(launcher, "assemble_app", failing)
     with pytest.raises(FederationError, match=r"^1 of 2 hospitals gave a usable answer; .*'tiny.flower.log'"):
         run_experiment(config, cores_per_hospital=1)
 

@@ -138,7 +138,7 @@ def evaluation(**changes):
         "scores": {"energy": {"known-correct": bins}},
         "storage": {"cues": 10},
     }
-    return {"weights": {}, "figures": {**sound, **changes}}
+    return {"weights": {}, "examples": 6, "figures": {**sound, **changes}}
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import FederationError, MissingScansError, VaultError
-from braincl_med.messages.order import Order
+from braincl_med.messages.order import LONGEST_TEXT, Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.braincl import memory_key
 from braincl_med.privacy.search import Probes
@@ -230,6 +231,25 @@ def test_without_samples_of_all_classes_there_is_no_familiarity(tmp_path, method
 def evaluated(hospital, config):
     weights = Cortex(3, config.cortex).weights()
     return hospital.answer(order(config, "evaluate", weights=weights)).figures["scores"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": 10**9},
+        {"round": 10**9},
+        {"phase": "p" * 1000},
+        {"experiment": "e" * 1000},
+        {"more": 1},
+        {"task": True},
+    ],
+)
+def test_an_order_beyond_its_limits_is_refused(change, tmp_path):
+    said = json.loads(order(tiny(tmp_path), "encode").text())
+    with pytest.raises(FederationError, match="the order cannot be read"):
+        Order.parse(json.dumps({**said, **change}), {})
+    with pytest.raises(FederationError, match="characters, at most"):
+        Order.parse(" " * LONGEST_TEXT + json.dumps(said), {})
 
 
 @pytest.mark.parametrize("text", ["x", "{}"])

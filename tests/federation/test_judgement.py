@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from braincl_med.federation import judgement
 from braincl_med.federation.coordinator import Coordinator
-from braincl_med.federation.judgement import implausible
 from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.messages.report import Report
 from braincl_med.records.store import RunStore
+from braincl_med.settings.config import ExperimentConfig, FederationConfig
 from tests.federation.experiments import tiny
 
 SENT = {
@@ -18,6 +19,13 @@ SENT = {
     "running_var": torch.ones(4),
     "num_batches_tracked": torch.tensor(5),
 }
+
+
+FARTHEST = FederationConfig().farthest
+
+
+def implausible(reports, sent, farthest=FARTHEST):
+    return judgement.implausible(reports, sent, farthest)
 
 
 def update(name, step=0.1, seed=0, examples=10):
@@ -66,9 +74,45 @@ def test_of_two_hospitals_the_honest_one_stays(lie):
     assert list(implausible([HONEST[0], changed(HONEST[1], LIES[lie][0])], SENT)) == ["site-1"]
 
 
-def test_statistics_and_counters_are_judged_elsewhere():
-    far = dataclasses.replace(HONEST[0], weights={**HONEST[0].weights, "running_var": torch.full((4,), 1e6)})
-    assert implausible([far, *HONEST[1:]], SENT) == {}
+def with_buffers(report, variance=1.0, batches=14):
+    buffers = {"running_var": torch.full((4,), variance), "num_batches_tracked": torch.tensor(batches)}
+    return dataclasses.replace(report, weights={**report.weights, **buffers})
+
+
+@pytest.mark.parametrize(
+    ("buffers", "reason"),
+    [
+        ({"variance": 1e30}, "its running statistics have size 2e+30, at most 2e+03"),
+        ({"variance": 500.0}, "times as large as the median hospital's, at most 100"),
+        ({"batches": 10**9}, "'num_batches_tracked' grew by more than 100,000,000 batches"),
+        ({"batches": 2**53}, "'num_batches_tracked' grew by more than 100,000,000 batches"),
+    ],
+)
+def test_statistics_and_counters_that_no_training_leaves_are_left_out(buffers, reason):
+    honest = [with_buffers(one, 1.0 + number) for number, one in enumerate(HONEST[:3])]
+    told = implausible([*honest, with_buffers(HONEST[3], **buffers)], SENT)
+    assert list(told) == ["site-3"]
+    assert reason in told["site-3"]
+
+
+def test_statistics_alone_are_judged_as_well():
+    def calibrated(name, variance):
+        return Report(name, 5, weights={"running_var": torch.full((4,), variance)})
+
+    assert implausible([calibrated("site-0", 40.0), calibrated("site-1", 1.0)], SENT) == {}
+    assert list(implausible([calibrated("site-0", 1e6), calibrated("site-1", 1.0)], SENT)) == ["site-0"]
+
+
+def test_how_far_is_too_far_can_be_said_and_noise_that_must_be_there_is_never():
+    away = changed(HONEST[1], lambda tensor: 4 * tensor)
+    assert implausible([HONEST[0], away], SENT) == {}
+    assert list(implausible([HONEST[0], away], SENT, farthest=2.0)) == ["site-1"]
+    assert ExperimentConfig.model_validate({"federation": {"farthest": 2}}).farthest == 2
+    private = {
+        "privacy": {"mode": "updates"}, "memory": {"basis": "fixed"}, "selection": {"rule": "random"},
+        "cortex": {"norm": "group"},
+    }  # fmt: skip
+    assert ExperimentConfig.model_validate(private).farthest == float("inf")
 
 
 def test_a_run_goes_on_without_a_hospital_whose_weights_are_a_thousand_times_too_large(tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from apps.cli.launcher import _assemble_app
+from apps.cli.launcher import assemble_app
 from apps.cli.superlink import PROGRAMS, Flwr, environment_of
 from braincl_med.masking.identity import own_identity
 from braincl_med.records.store import RunStore
@@ -104,7 +104,7 @@ def test_supernodes_under_masks_and_one_that_is_killed_costs_the_sum_nothing(tmp
         state, method="finetune", federation_masking="on", federation_hospitals=HOSPITALS, stream_task_count=1,
         sleep_rounds=1, sleep_epochs=1, cortex_network="resnet18", cortex_stem="3x3-stride2", cortex_norm="group",
     )  # fmt: skip
-    app = _assemble_app(tmp_path / "app")
+    app = assemble_app(tmp_path / "app")
     text = json.dumps(config.model_dump(mode="json", by_alias=True))
     (tmp_path / "overrides.toml").write_text(f"config = {json.dumps(text)}\n")
     flwr = Flwr(home, environment, link)

@@ -7,7 +7,7 @@ import torch
 from flwr.app import Array, ArrayRecord
 
 from braincl_med.foundation.errors import FederationError
-from server.tensors import tensors_of
+from braincl_med.messages.tensors import tensors_of
 
 
 def record(data):

@@ -1,27 +1,40 @@
-"""Tensors of a hospital's answer, read without believing what it says of their sizes."""
+"""Tensors that crossed the wire, read without believing what is said of their sizes."""
 
 import io
 import math
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
 
 MOST_TENSORS = 10_000
 LONGEST_NAME = 200
+MOST_BYTES = 1 << 32
+"""Of one message's tensors; a ResNet-152 has 2^28."""
 
 
-def tensors_of(record: ArrayRecord) -> Weights:
+class Held(Protocol):
+    """A NumPy array file, as Flower's `Array` holds one."""
+
+    data: bytes
+
+
+def tensors_of(record: Mapping[str, Held]) -> Weights:
     """The tensors of a record, each a NumPy array file that holds as many bytes as its header promises.
 
     Raises:
-        FederationError: one is none; nothing is allocated for it.
+        FederationError: one is none, or they are too many or too large; nothing is allocated for it.
     """
     if len(record) > MOST_TENSORS:
-        raise FederationError(f"its answer holds {len(record):,} tensors, at most {MOST_TENSORS:,} are read")
+        raise FederationError(f"it holds {len(record):,} tensors, at most {MOST_TENSORS:,} are read")
+    if not all(isinstance(getattr(array, "data", None), bytes) for array in record.values()):
+        raise FederationError("its tensors are none")
+    if (size := sum(len(array.data) for array in record.values())) > MOST_BYTES:
+        raise FederationError(f"its tensors have {size:,} bytes, at most {MOST_BYTES:,} are read")
     tensors = {}
     for name, array in record.items():
         try:

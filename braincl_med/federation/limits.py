@@ -1,0 +1,99 @@
+"""How much one hospital may say: scans that it said it encoded, or that the settings let it have.
+
+An update weighs as much as its samples, and an evaluation counts as much as its scans, so whoever could claim any
+number would own the mean.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from braincl_med.dp.gaussian import multiplier_for
+from braincl_med.dp.statistics import SENSITIVITY
+from braincl_med.messages.order import Order
+from braincl_med.messages.report import MOST_SAMPLES, Report
+from braincl_med.methods.phase import FIGURES, NOTHING, Need, Phase
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.privacy import PrivacyConfig
+
+DEVIATIONS = 6
+"""Of noise that a number of scans may lie above the scans; more has a probability of 10^-9."""
+HELD_OUT = ("validation", "evaluated")
+"""Sources of known scans of which a hospital has no more than the limit of evaluation."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the settings let a hospital have and do.
+
+    Attributes:
+        train: training scans of a class, at any time so far.
+        test: test scans of a class, and as many validation scans.
+        privacy: how its numbers are noisy.
+        farthest: how many times the network's size an update may lie from it.
+    """
+
+    train: int = MOST_SAMPLES
+    test: int = MOST_SAMPLES
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    farthest: float = math.inf
+
+    @staticmethod
+    def of(config: ExperimentConfig, most_per_class: int) -> "Limits":
+        """Those of an experiment whose limit of training scans a class has been `most_per_class` at most."""
+        return Limits(most_per_class, config.stream.test_per_class, config.privacy, config.farthest)
+
+    def objection(self, answer: Report, order: Order, phase: Phase, encoded: Mapping[int, int]) -> str | None:
+        """Why an answer speaks of more scans than its hospital can have, or None.
+
+        Args:
+            answer: whose figures are well-formed.
+            order: that it answers.
+            phase: of the order.
+            encoded: by task, what the hospital said it encoded.
+        """
+        if phase.answer is FIGURES:
+            return self._of_evaluation(answer, order, encoded)
+        if phase.answer is NOTHING:
+            # Who encodes anew, after its memory was lost, may have more scans by now.
+            kept = {} if phase.need is Need.NOTHING else encoded
+            most = self._trainable(order, range(order.task, order.task + 1), kept)
+        elif self.privacy.mode == "updates":
+            most = 1.0
+        else:
+            most = self._trainable(order, range(order.task + 1), encoded)
+        if answer.examples > most:
+            return f"it claims {answer.examples:,} samples, and can have {math.floor(most):,}"
+        classes = answer.figures.get("classes")
+        if classes and sum(classes) != answer.examples:
+            return f"it claims {answer.examples:,} samples, and counts {sum(classes):,} by class"
+        return None
+
+    def _trainable(self, order: Order, tasks: range, encoded: Mapping[int, int]) -> float:
+        """Training scans that a hospital can have of some tasks."""
+        counts = {task: encoded.get(task, self.train * len(order.registry.tasks[task].classes)) for task in tasks}
+        noise = 0.0
+        if self.privacy.mode == "statistics":
+            multiplier = multiplier_for(self.privacy.release_epsilon, self.privacy.delta)
+            noise = DEVIATIONS * multiplier * SENSITIVITY * math.sqrt(order.registry.seen(order.task))
+        return sum(counts.values()) + noise
+
+    def _of_evaluation(self, answer: Report, order: Order, encoded: Mapping[int, int]) -> str | None:
+        told = answer.figures
+        rows = [sum(row) for row in told["confusion"]]
+        noise = 0.0
+        if self.privacy.mode != "off":
+            # A count of patients with scans of several tasks has the noise of as many releases.
+            multiplier = multiplier_for(self.privacy.figures_epsilon, self.privacy.delta)
+            noise = DEVIATIONS * multiplier * math.sqrt(len(rows) * (order.task + 1))
+        if (most := max(rows, default=0)) > self.test + noise:
+            return f"it counts {most:,} scans of a class, and can have {math.floor(self.test + noise):,} to evaluate"
+        if answer.examples != max(0, sum(rows)):
+            return f"it claims {answer.examples:,} scans, and counts {sum(rows):,}"
+        for known in told.get("known", ()):
+            held_out, counts = known["source"] in HELD_OUT, known["classes"]
+            if held_out and max(counts, default=0) > self.test:
+                return f"it tells of {max(counts):,} known scans of a class, and can have {self.test:,}"
+            if not held_out and sum(counts) > (most := self._trainable(order, range(order.task + 1), encoded)):
+                return f"it tells of {sum(counts):,} samples as known scans, and can have {math.floor(most):,}"
+        return None

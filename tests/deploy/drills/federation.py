@@ -1,0 +1,184 @@
+"""A server and hospitals as processes, from the folders that `deploy init` writes, to be broken and looked at."""
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import psutil
+
+from apps.deploy.flower import vault_of
+from apps.deploy.init import initialise
+from apps.deploy.layout import read_settings
+from apps.deploy.submit import state_for, submit
+from apps.deploy.up import Running
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint
+from braincl_med.federation.local import run_locally
+from braincl_med.foundation.errors import BrainclError
+from braincl_med.records.store import RunStore
+from braincl_med.settings.loading import load_experiment
+from braincl_med.vault.folders import is_experiment
+from braincl_med.vault.keys import NO_KEYS
+from braincl_med.vault.vault import Vault
+from braincl_med.vault.verify import verify
+
+SMALL = """
+name: drill
+stream: {name: phantom, task-count: 1, train-per-class: 12, test-per-class: 6}
+federation: {hospitals: 3, wait-seconds: 60, round-timeout-seconds: 90}
+memory: {components: 6, step: 1.0, guidance: 0}
+cortex: {stem: 3x3-stride2}
+wake: {learning-rate: 0.003, epochs: 1}
+selection: {per-class: 8}
+sleep: {rounds: 1, epochs: 2, batch-size: 16, learning-rate: 0.02}
+"""
+HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
+LONGEST_SECONDS = 400.0
+GLANCE_SECONDS = 0.02
+
+
+class Federation:
+    """The folders of a server and three hospitals on loopback, and what runs of them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        initialise(folder, "127.0.0.1", len(HOSPITALS), port=free_base())
+        self.server = read_settings(folder / "server")
+        self.state = state_for(folder / "server", self.server)
+        self.running = {}
+        self.threads = ThreadPoolExecutor()
+
+    def start(self, *names):
+        """Start folders' programs; returns once the hospitals among them have been let in."""
+        told = {name: self.link_log(name) for name in names}
+        for name in names:
+            self.running[name] = Running(self.folder / name).__enter__()
+        for name in set(names) & set(HOSPITALS):
+            wait(partial(self.is_online, name, len(told[name])), f"{name} online")
+
+    def is_online(self, name, since):
+        """Whether a SuperNode has been let in since its log was so long; one that was refused tries again."""
+        return self.running[name].mend() is None and "SuperNode ID" in self.link_log(name)[since:]
+
+    def link_log(self, name):
+        log = self.folder / name / "state" / "logs" / "supernode.log"
+        return log.read_text() if log.is_file() else ""
+
+    def stop(self, *names):
+        for name in names:
+            self.running.pop(name).end()
+
+    def kill(self, name):
+        """SIGKILL to every program of a folder and to all that these have started."""
+        killed = list(self.running.pop(name).processes.values())
+        for process in reversed(killed):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in killed:
+            process.wait()
+
+    @contextlib.contextmanager
+    def killed(self, name):
+        """The folder's programs are killed, and started again after the block."""
+        self.kill(name)
+        try:
+            yield
+        finally:
+            self.start(name)
+
+    def process(self, name, part):
+        return psutil.Process(self.running[name].processes[part].pid)
+
+    def tasks(self, name, part="app"):
+        """The processes that work on a task of this hospital (or, of the executor, on the server's app)."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return self.process(name, part).children(recursive=True)
+        return []
+
+    def run(self, **overrides) -> Future:
+        """Submit the small experiment; the future holds its last sentence or the reason why it failed."""
+        keys = {key.replace("_", "-"): value for key, value in overrides.items()}
+        config = load_experiment(SMALL, {"state-root": str(self.state), **keys})
+        return self.threads.submit(submit, self.folder, config)
+
+    def steps(self, name="drill"):
+        with contextlib.suppress(BrainclError):
+            return RunStore(self.state).steps(name)
+        return []
+
+    def during(self, phase, hospital, name="drill"):
+        """Wait until `hospital` works on `phase` of the experiment's last begun task."""
+        order = ["encode", "wake", "select", "sleep", "calibrate", "evaluate"]
+        wait(lambda: len(self.steps(name)) == order.index(phase) and self.tasks(hospital), f"{hospital} in {phase}")
+        time.sleep(0.5)
+        assert len(self.steps(name)) == order.index(phase), f"{phase} was over before it could be disturbed"
+
+    def vault(self, hospital, name="drill"):
+        return vault_of(self.folder / hospital, read_settings(self.folder / hospital)) / name
+
+    def checkpoint(self, name="drill"):
+        return load_checkpoint(folder_of(self.state, name))
+
+    def require_sound(self, name="drill"):
+        """Every vault verifies, and names the classes of its tasks as the server's registry does."""
+        registry = RunStore(self.state).experiment(name).registry
+        for hospital in HOSPITALS:
+            vault = Vault(self.vault(hospital, name), NO_KEYS)
+            if is_experiment(vault.folder):
+                assert all(finding.sound for finding in verify(vault)), hospital
+                for entry in vault.manifest().entries:
+                    told = {each.key: registry.classes.index(each) for each in registry.tasks[entry.task].classes}
+                    shards = vault.load_entry(entry).header.shards
+                    assert {shard.dataset_label: shard.label for shard in shards} == told, hospital
+
+    def result(self, name="drill"):
+        """What must be the same bit for bit: the network's digest, and those of all cue files."""
+        cues = {hospital: digests(self.vault(hospital, name)) for hospital in HOSPITALS}
+        return self.checkpoint(name).sha256, cues
+
+    def undisturbed(self, folder):
+        """The same of an experiment that nothing disturbs, over hospitals in this very process."""
+        config = load_experiment(SMALL, {"state-root": str(folder)})
+        run_locally(config)
+        cues = {name: digests(folder / f"site-{number}" / "drill") for number, name in enumerate(HOSPITALS)}
+        return load_checkpoint(folder_of(folder, "drill")).sha256, cues
+
+    def close(self):
+        for name in reversed(list(self.running)):
+            self.stop(name)
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def digests(vault):
+    """File name → SHA-256 of every cue file of an experiment's vault."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in vault.glob("*.cue")}
+
+
+def free_base():
+    """A port such that it, the next one and the hospitals' are free."""
+    while True:
+        base = random.randrange(20000, 50000, 10)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in (base, base + 1, *(base + 100 + number for number in range(len(HOSPITALS)))):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return base
+
+
+def wait(holds, what, seconds=LONGEST_SECONDS, glance=GLANCE_SECONDS):
+    deadline = time.monotonic() + seconds
+    while not (held := holds()):
+        assert time.monotonic() < deadline, f"waited for: {what}"
+        time.sleep(glance)
+    return held
+
+
+def reason_of(future):
+    """Why a run failed."""
+    error = future.exception(LONGEST_SECONDS)
+    assert isinstance(error, BrainclError), error
+    return str(error)

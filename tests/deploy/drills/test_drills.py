@@ -1,0 +1,234 @@
+"""What may befall a federation, on loopback with TLS, node keys and three SuperNodes.
+
+`make deploy-test` runs it. The drills share one federation and stand in the order in which they are run.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import time
+
+import httpx
+import pytest
+
+from apps.cli.launcher import assemble_app
+from apps.deploy import proxy
+from apps.deploy.enrol import flwr_of
+from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, Federation, reason_of, wait
+
+pytestmark = [
+    pytest.mark.flower,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("BRAINCL_DRILLS" not in os.environ, reason="takes minutes: `make deploy-test` runs it"),
+]
+IMPATIENT = {"federation_round_timeout_seconds": 45}
+PROXIED = pytest.mark.skipif(proxy.program() is None, reason="nginx is not installed")
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory):
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    federation = Federation(tmp_path_factory.mktemp("drills") / "federation")
+    try:
+        federation.start("server", *HOSPITALS)
+        yield federation
+    finally:
+        federation.close()
+
+
+@pytest.fixture(autouse=True)
+def told(request):
+    began = time.monotonic()
+    yield
+    print(f"\n{request.node.name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+@PROXIED
+def test_a_stranger_with_address_and_authority_gets_in_nowhere(federation):
+    from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+    from flwr.proto.runtime_pb2 import AcquireTaskRequest
+    from flwr.supercore.control import ControlHttpClient
+    from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+    from flwr.supercore.runtime import RuntimeHttpClient
+
+    authority = (federation.folder / "hospital-1" / "ca.crt").read_bytes()
+
+    def status(kind, port, call, request):
+        version = [RuntimeVersionHttpInterceptor(component_name="SuperExec")]
+        with kind.from_server_address(f"127.0.0.1:{port}", False, authority, interceptors=version) as client:
+            try:
+                getattr(client, call)(request)
+            except httpx.HTTPStatusError as error:
+                return error.response.status_code
+        return 200
+
+    port, task = federation.server.port, AcquireTaskRequest(supported_task_types=["flwr-serverapp"])
+    assert status(ControlHttpClient, federation.server.local_port, "ListNodes", ListNodesRequest()) == 200
+    assert status(ControlHttpClient, port, "ListNodes", ListNodesRequest()) == 403
+    assert status(ControlHttpClient, port, "RegisterNode", RegisterNodeRequest(public_key=b"x")) == 403
+    assert status(ControlHttpClient, port, "StartRun", StartRunRequest()) == 403
+    assert status(RuntimeHttpClient, port, "AcquireTask", task) == 403
+    assert status(RuntimeHttpClient, federation.server.local_port, "AcquireTask", task) == 401
+
+
+def test_a_changed_app_is_refused_by_every_hospital(federation, tmp_path, monkeypatch):
+    def changed(folder):
+        assemble_app(folder)
+        with (folder / "client" / "app.py").open("a") as file:
+            file.write(f"\nopen({str(tmp_path / 'was here')!r}, 'w').close()\n")
+        return folder
+
+    monkeypatch.setattr("apps.deploy.submit.assemble_app", changed)
+    reason = reason_of(federation.run(name="changed"))
+    assert "another app" in reason, reason
+    assert not (tmp_path / "was here").exists()
+    assert not any(federation.vault(hospital, "changed").exists() for hospital in HOSPITALS)
+
+
+def test_another_app_is_refused_by_every_hospital(federation, tmp_path):
+    """A server that speaks to the hospitals with a program of its own gets reports of refusal and nothing done."""
+    app = tmp_path / "app"
+    (app / "other").mkdir(parents=True)
+    (app / "pyproject.toml").write_text(OTHER_PROJECT)
+    (app / "other" / "__init__.py").write_text("")
+    mark, told = tmp_path / "was here", tmp_path / "told"
+    (app / "other" / "client.py").write_text(OTHER_CLIENT.format(mark=str(mark)))
+    (app / "other" / "server.py").write_text(OTHER_SERVER.format(told=str(told)))
+    assert flwr_of(federation.folder / "server", federation.server).json("run", str(app), "own")["success"]
+    wait(told.is_file, "the other app's server", 120)
+    assert told.read_text().count("another app") == len(HOSPITALS), told.read_text()
+    assert not mark.exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(federation, tmp_path_factory):
+    """What the drills' experiment comes to when nothing happens to it."""
+    return federation.undisturbed(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture
+def sound(federation):
+    yield
+    federation.require_sound()
+
+
+@pytest.mark.usefixtures("undisturbed", "sound")
+def test_a_full_disk_in_encode(federation):
+    with full_disk(federation, "hospital-2"):
+        reason = reason_of(federation.run())
+    assert "hospital-2: the disk is full" in reason, reason
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_hospital_that_is_killed_while_it_writes_its_vault(federation):
+    run = federation.run(resume=True, **IMPATIENT)
+    vault = federation.vault("hospital-2")
+    wait(lambda: any(vault.glob(".*.partial")) or any(vault.glob("*.cue")), "the first write", glance=0.001)
+    with federation.killed("hospital-2"):
+        print("found:", sorted(path.name for path in vault.iterdir()))
+        assert "2 of 3 hospitals gave a usable answer" in reason_of(run)
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_server_that_is_killed_in_wake(federation):
+    run = federation.run(resume=True)
+    federation.during("wake", "hospital-1")
+    with federation.killed("server"):
+        pass
+    reason_of(run)
+    assert [step.phase for step in federation.steps()] == ["encode"]
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_hospital_that_is_killed_in_sleep(federation):
+    run = federation.run(resume=True, **IMPATIENT)
+    federation.during("sleep", "hospital-3")
+    with federation.killed("hospital-3"):
+        assert "2 of 3 hospitals gave a usable answer" in reason_of(run)
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_server_app_that_is_killed_in_sleep(federation):
+    run = federation.run(resume=True)
+    federation.during("sleep", "hospital-1")
+    for process in federation.tasks("server", "executor"):
+        process.kill()
+    reason_of(run)
+    assert [step.phase for step in federation.steps()] == ["encode", "wake", "select"]
+
+
+@pytest.mark.usefixtures("sound")
+def test_after_all_that_it_ends_bit_for_bit_as_if_nothing_had_happened(federation, undisturbed):
+    assert "has learned all 1 tasks" in federation.run(resume=True).result(LONGEST_SECONDS)
+    assert federation.result() == undisturbed
+
+
+@contextlib.contextmanager
+def full_disk(federation, hospital):
+    """No file of this hospital's app may grow beyond 1 KB."""
+    app = federation.process(hospital, "app")
+    app.rlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    yield
+    app.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_a_straggler_and_one_that_is_away_are_left_out_and_come_back(federation):
+    run = federation.run(
+        name="away", federation_quorum=2, federation_wait_seconds=5, federation_round_timeout_seconds=60,
+        stream_task_count=2,
+    )  # fmt: skip
+    federation.during("sleep", "hospital-3", "away")
+    stopped = federation.tasks("hospital-3")
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    sleep = wait(lambda: federation.steps("away")[3:], "sleep without hospital-3")[0]
+    assert (sleep.phase, sleep.hospitals, list(sleep.missing)) == ("sleep", HOSPITALS[:2], ["hospital-3"])
+    for process in stopped:
+        process.send_signal(signal.SIGCONT)
+    wait(lambda: not any(process.is_running() for process in stopped), "the late answer")
+    federation.stop("hospital-3")
+    encode = wait(lambda: [step for step in federation.steps("away") if step.task == 1], "task 2 without hospital-3")
+    assert encode[0].hospitals == HOSPITALS[:2]
+    federation.start("hospital-3")
+    assert "has learned all 2 tasks" in run.result(LONGEST_SECONDS)
+    federation.require_sound("away")
+    steps = federation.steps("away")
+    assert steps[3] == sleep, "the late answer changed what was recorded"
+    assert steps[-1].hospitals == HOSPITALS
+    assert [len(federation.result("away")[1][hospital]) for hospital in HOSPITALS] == [2, 2, 2]
+
+
+OTHER_PROJECT = """
+[project]
+name = "other"
+version = "1.0.0"
+[tool.flwr.app]
+publisher = "stranger"
+[tool.flwr.app.components]
+serverapp = "other.server:app"
+clientapp = "other.client:app"
+[tool.flwr.app.config]
+x = ""
+"""
+OTHER_CLIENT = """
+from flwr.clientapp import ClientApp
+open({mark!r}, "w").close()
+app = ClientApp()
+"""
+OTHER_SERVER = """
+import time
+from pathlib import Path
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import ServerApp
+app = ServerApp()
+@app.main()
+def main(grid, context):
+    while len(nodes := list(grid.get_node_ids())) < 3:
+        time.sleep(1)
+    content = RecordDict({{"weights": ArrayRecord({{}}), "order": ConfigRecord({{"json": "{{}}"}})}})
+    asked = [Message(content, dst_node_id=node, message_type="train.encode") for node in nodes]
+    answers = grid.send_and_receive(asked, timeout=90)
+    Path({told!r}).write_text("\\n".join(str(a.content.config_records["report"]["json"]) for a in answers))
+"""
