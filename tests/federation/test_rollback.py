@@ -188,7 +188,7 @@ def test_a_poisoned_network_never_takes_the_place_of_the_last_good_one(tmp_path,
         return [dataclasses.replace(report, weights=spoilt) for report in reports]
 
     # Nothing before it may catch what is joined.
-    monkeypatch.setattr("braincl_med.federation.exchange._objection", lambda *_: "")
+    monkeypatch.setattr("braincl_med.federation.exchange.Hospitals._objection", lambda *_: "")
     monkeypatch.setattr("braincl_med.federation.exchange.implausible", lambda *_: {})
     with pytest.raises(FederationError, match=reason):
         Coordinator(config, poisoned).run()
