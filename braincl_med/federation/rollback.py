@@ -82,6 +82,7 @@ def go_back(state: Path, experiment: str, target: str) -> str:
     """
     with held(state, experiment) as now:
         folder = folder_of(state, experiment)
+        recorded = (state / STORE_NAME).is_file() and experiment in RunStore(state).experiments()
         points = points_of(state, experiment)
         later = [*(point.checkpoint for point in points), now]
         if not now.finished and _point(now).is_called(target):
@@ -95,10 +96,13 @@ def go_back(state: Path, experiment: str, target: str) -> str:
             said = f"'{experiment}' is back, {point}"
             weights = load_weights(folder, back) if back.weights else None
             moments = load_moments(folder, back) or None
+            if recorded:
+                # First: whatever ends this process from here on, the records no longer say that all is learned.
+                RunStore(state).end(experiment, "stopped", f"going back, {point}, was interrupted: do it again")
             save_checkpoint(folder, back, weights, moments)
         forget_sign(folder)
         # Afterwards: if this process ends in between, going back once more, or the next run, puts the records right.
-        if (state / STORE_NAME).is_file() and experiment in RunStore(state).experiments():
+        if recorded:
             message = f"it was set back, {_point(back)}: `braincl run` with --resume goes on"
             RunStore(state).take_back(experiment, *back.place, message)
     return " ".join([f"{said}; `braincl run` with --resume goes on from it.", *_at_hospitals(back, now)])

@@ -5,7 +5,6 @@
 The lock alone tells only that a process exists; one that hangs, or is held, holds it too.
 """
 
-import json
 import os
 import socket
 import threading
@@ -14,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import NonNegativeInt, TypeAdapter
 
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import canonical_json, write_whole
@@ -48,17 +49,20 @@ class Sign:
     time: str
     process: int
     host: str
-    task: int
-    position: int
+    task: NonNegativeInt
+    position: NonNegativeInt
     phase: str
-    round: int
+    round: NonNegativeInt
     since: str
+
+
+SIGN = TypeAdapter(Sign)
 
 
 def read_sign(folder: Path) -> Sign | None:
     """The sign in an experiment's folder; None where there is none, or none that can be read."""
     try:
-        sign = Sign(**json.loads((folder / NAME).read_bytes()))
+        sign = SIGN.validate_json((folder / NAME).read_bytes(), strict=True)
         seconds_since(sign.time), seconds_since(sign.since)
     except (OSError, ValueError, TypeError):
         return None

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from apps.cli.main import app
 from braincl_med.federation import checkpoint as checkpoints
+from braincl_med.federation import rollback
 from braincl_med.federation.beginning import starting_point
 from braincl_med.federation.checkpoint import (
     FORMER,
@@ -145,6 +146,23 @@ def test_killed_between_the_steps_of_a_save_all_former_ones_can_still_be_loaded(
     assert all(load_weights(folder, one) for one in former_checkpoints(folder))
 
 
+@pytest.mark.parametrize("before", ["save_checkpoint", "forget_sign"])
+def test_killed_while_it_goes_back_an_experiment_is_not_finished_where_steps_are_left(copied, monkeypatch, before):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollback, before, killed)
+        with pytest.raises(KeyboardInterrupt):
+            go_back(copied, "tiny", "task-3/sleep/2")
+    left = RunStore(copied).experiment("tiny")
+    assert left.status == "stopped"
+    assert "going back" in left.message
+    go_back(copied, "tiny", "task-3/sleep/2")
+    assert RunStore(copied).steps("tiny")[-1].position == 3
+    assert "it was set back" in RunStore(copied).experiment("tiny").message
+
+
 def test_the_command_lists_and_goes_back(copied):
     run = CliRunner()
     listed = run.invoke(app, ["rollback", "tiny", "--state", str(copied)])
@@ -170,7 +188,7 @@ def test_a_poisoned_network_never_takes_the_place_of_the_last_good_one(tmp_path,
         return [dataclasses.replace(report, weights=spoilt) for report in reports]
 
     # Nothing before it may catch what is joined.
-    monkeypatch.setattr("braincl_med.federation.exchange._objection", lambda *_: "")
+    monkeypatch.setattr("braincl_med.federation.exchange.Hospitals._objection", lambda *_: "")
     monkeypatch.setattr("braincl_med.federation.exchange.implausible", lambda *_: {})
     with pytest.raises(FederationError, match=reason):
         Coordinator(config, poisoned).run()

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from apps.cli.launcher import _Tail
+from apps.cli.launcher import Tail
 from braincl_med.foundation import logs
 from braincl_med.foundation.logs import begin_anew_if_long, former_log, keep_in_file, log_path, show_on_stderr
 from server.errors import SENTENCES, sentence_of
@@ -57,7 +57,7 @@ def test_a_log_is_begun_anew_before_it_grows_long_and_all_stay_private(log, tmp_
 def test_whoever_follows_a_log_misses_nothing_when_it_is_begun_anew(log, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(logs, "LARGEST", 1000)
     keep_in_file(tmp_path, "tiny")
-    tail = _Tail(log_path(tmp_path, "tiny"))
+    tail = Tail(log_path(tmp_path, "tiny"))
     for number in range(200):
         log.info("line %d", number)
         if number % 7 == 0:

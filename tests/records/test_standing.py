@@ -114,9 +114,22 @@ def test_signs_go_on_while_a_step_takes_long_and_end_with_the_run(tmp_path, monk
     assert read_sign(tmp_path) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"time": 1}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"time": 1}', b"\xff", b"[" * 100_000])
 def test_a_sign_that_cannot_be_read_is_none(tmp_path, content):
     (tmp_path / NAME).write_bytes(content)
+    assert read_sign(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"task": "0"}, {"task": -5}, {"position": 1.5}, {"round": None}, {"phase": 3}, {"time": "soon"}, {"since": ""}],
+)
+def test_a_sign_of_wrong_values_is_none(tmp_path, wrong):
+    with heartbeat(tmp_path) as heart:
+        heart.begins(0, 1, "wake", 0)
+    told = json.loads((tmp_path / NAME).read_bytes())
+    assert read_sign(tmp_path) is not None
+    (tmp_path / NAME).write_bytes(canonical_json({**told, **wrong}))
     assert read_sign(tmp_path) is None
 
 
