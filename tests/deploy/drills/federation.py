@@ -38,7 +38,7 @@ selection: {per-class: 8}
 sleep: {rounds: 1, epochs: 2, batch-size: 16, learning-rate: 0.02}
 """
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
-LONGEST_SECONDS = 400.0
+LONGEST_SECONDS = 900.0
 GLANCE_SECONDS = 0.02
 
 

@@ -19,7 +19,7 @@ from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, Federatio
 
 pytestmark = [
     pytest.mark.flower,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif("BRAINCL_DRILLS" not in os.environ, reason="takes minutes: `make deploy-test` runs it"),
 ]
 PROXIED = pytest.mark.skipif(proxy.program() is None, reason="nginx is not installed")
@@ -175,7 +175,7 @@ def full_disk(federation, hospital):
 
 def test_a_straggler_and_one_that_is_away_are_left_out_and_come_back(federation):
     run = federation.run(
-        name="away", federation_quorum=2, federation_wait_seconds=5, federation_round_timeout_seconds=90,
+        name="away", federation_quorum=2, federation_wait_seconds=5, federation_round_timeout_seconds=150,
         stream_task_count=2,
     )  # fmt: skip
     federation.during("sleep", "hospital-3", "away")
