@@ -57,7 +57,8 @@ def test_whatever_ends_is_named_and_started_again_and_in_the_end_all_end(folder,
         up.up(folder / "hospital-1", look)
     assert sum("started again" in line for line in said) == 2
     assert seen
-    assert not [process for process in seen if lives(process)]
+    _, alive = psutil.wait_procs(seen, timeout=20)
+    assert not alive
     log = folder / "hospital-1" / "state" / "logs" / "app.log"
     assert log.read_text() == 3 * "last words\n"
     assert not log.stat().st_mode & 0o077

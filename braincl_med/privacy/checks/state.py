@@ -1,7 +1,7 @@
 """What lies below a state root beside hospitals' vaults: the server's own, or somebody's that must be named.
 
 runs.sqlite            the run store
-server/<experiment>/   checkpoint, network, moments, members, lock, last sign of life; `former` holds former checkpoints
+server/<experiment>/   checkpoint, network, moments, members, lock, last sign of life; and `former` ones
 logs/                  the server's lines, and Flower's
 site-*/                hospitals' vaults, which are audited by themselves
 .scans/                notes on scans that simulated hospitals share
