@@ -106,7 +106,8 @@ def test_a_mutated_reply_is_that_hospitals_refusal_or_part_of_a_sound_round(lear
     rng, refused = random.Random(2), 0
     exchange, method = local_exchange(local_hospitals(config)), METHODS["braincl"]
     answers = {phase: exchange(order) for phase, order in orders.items()}
-    limits = Limits.of(config, config.stream.train_per_class)
+    registry = next(iter(orders.values())).registry
+    limits = Limits.of(config, config.stream.train_per_class, registry)
     for _ in range(COUNT):
         phase, order = rng.choice(list(orders.items()))
         *others, told = answers[phase]
