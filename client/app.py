@@ -14,7 +14,7 @@ from braincl_med.federation.held import held, hold
 from braincl_med.federation.hospital import Hospital, keys_of, require_own
 from braincl_med.federation.masks import IDENTITY, Masks
 from braincl_med.federation.seen import FOLDER
-from braincl_med.foundation.errors import BrainclError, ConfigError
+from braincl_med.foundation.errors import BrainclError, ConfigError, VaultError
 from braincl_med.foundation.logs import show_on_stderr
 from braincl_med.foundation.version import require_tested_flower
 from braincl_med.messages.compact import Coded, coded, digest_of
@@ -158,11 +158,10 @@ def handle(message: Message, context: Context) -> Message:
         came = opened(message.content, "order", partial(held, folder))
         order = Order.parse(came.text, came.weights)
         require_own(order, hospital.config)
-        if order.weights and not _simulated(context.node_config):
-            # One machine's hospitals would gain nothing from what need not be sent.
-            hold(folder, order.weights)
-            holds, stepped = digest_of(order.weights), hospital.config.federation.update_bits == 8
         report = hospital.answer(order)
+        if order.weights and not report.failure and not _simulated(context.node_config):
+            # One machine's hospitals would gain nothing from what need not be sent.
+            holds, stepped = _held_now(folder, order), hospital.config.federation.update_bits == 8
     except BrainclError as error:
         report = Report("", failure=str(error))
     except Exception as error:
@@ -170,6 +169,19 @@ def handle(message: Message, context: Context) -> Message:
         report = Report("", failure=f"the order could not be read ({type(error).__name__}); see the local log")
     base = order.weights if order and holds and report.weights else {}
     return reply_with(report, message, coded(report.weights, base, stepped), holds)
+
+
+def _held_now(folder: Path, order: Order) -> str:
+    """Hold the network of an order that was carried out; its digest, empty where the disk does not take it.
+
+    One that was refused never comes in the place of a good one, nor on the disk.
+    """
+    try:
+        hold(folder, order.weights)
+    except VaultError as error:
+        logging.getLogger("braincl").warning("the network will be sent again: %s", error)
+        return ""
+    return digest_of(order.weights)
 
 
 def reply_with(report: Report, message: Message, answer: Coded | None = None, holds: str = "") -> Message:

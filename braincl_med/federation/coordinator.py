@@ -118,7 +118,7 @@ class Coordinator:
         """How hospitals are asked."""
         config = self.config
         members = read_members(folder).begun_with(config.stream.train_per_class, checkpoint.task + 1)
-        limits = Limits.of(config, members.most_per_class)
+        limits = Limits.of(config, members.most_per_class, checkpoint.registry)
         if config.federation.masked:
             return MaskedHospitals(self.exchange, config.federation, members=members, limits=limits, config=config)
         return Hospitals(self.exchange, config.federation, members=members, limits=limits)

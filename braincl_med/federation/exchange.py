@@ -91,17 +91,20 @@ class Hospitals:
             answers: of an exchange.
             objection: why an answer is no use; empty where it is.
         """
-        sound: list[Report] = []
-        missing: dict[str, str] = {}
+        reasons = {id(answer): answer.failure or objection(answer) for answer in answers}
+        # Whose answer is no use cannot take anybody's name with it, nor have a sound answer's recorded as missing.
+        reasons |= self._impostors([answer for answer in answers if not reasons[id(answer)]])
+        sound = [answer for answer in answers if not reasons[id(answer)]]
+        taken, missing = {answer.hospital for answer in sound}, dict[str, str]()
         for answer in answers:
-            if reason := answer.failure or objection(answer):
-                missing[self._called(answer)] = _readable(reason)
-            else:
-                sound.append(answer)
-        # Whose answer is no use cannot take anybody's name with it.
-        impostors = self._impostors(sound)
-        missing |= {self._called(answer): impostors[id(answer)] for answer in sound if id(answer) in impostors}
-        return [answer for answer in sound if id(answer) not in impostors], missing
+            if reason := reasons[id(answer)]:
+                name = self._called(answer)
+                if name in taken or name in missing:
+                    name = f"node-{answer.sender}"
+                while name in taken or name in missing:
+                    name += "?"  # which no hospital's own name has
+                missing[name] = _readable(reason)
+        return sound, missing
 
     def require_quorum(
         self,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from braincl_med.cortex.cortex import Tensors, Weights
+from braincl_med.cortex.gaussians import SECOND
 from braincl_med.messages.report import Report
 
 BEYOND_OTHERS = 10.0
@@ -77,7 +78,21 @@ def implausible(reports: Sequence[Report], sent: Weights, farthest: float) -> di
                 name,
                 f"it moved {times:.3g} times as far as the median hospital, at most {BEYOND_OTHERS:.0f} are believed",
             )
-    return reasons
+    return reasons | _large_moments(reports)
+
+
+def _large_moments(reports: Sequence[Report]) -> dict[str, str]:
+    """Whose features are far larger than those of most hospitals; they belong to no network that was sent."""
+    squares = {r.hospital: float(r.weights[SECOND].trace()) for r in reports if r.examples and SECOND in r.weights}
+    if len(squares) < ENOUGH:
+        return {}
+    sizes = {name: math.sqrt(max(0.0, square)) for name, square in squares.items()}
+    large = _far(sizes, STATISTICS_BEYOND_OTHERS)
+    return {
+        name: f"its features are {times:.3g} times as large as the median hospital's, at most "
+        f"{STATISTICS_BEYOND_OTHERS:.0f} are believed"
+        for name, times in large.items()
+    }
 
 
 def _alone(one: Sizes, farthest: float, statistics: float) -> str | None:

@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from braincl_med.dp.gaussian import multiplier_for
-from braincl_med.dp.statistics import SENSITIVITY
+from braincl_med.dp.statistics import SENSITIVITY, STATISTICS
+from braincl_med.evaluation.rejection import KNOWN, UNKNOWN
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import MOST_SAMPLES, Report
 from braincl_med.methods.phase import FIGURES, NOTHING, Need, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.privacy import PrivacyConfig
+from braincl_med.streams.catalogue import classes_of
+from braincl_med.streams.named import unknown_sets
+from braincl_med.streams.tasks import Registry
 
 DEVIATIONS = 6
 """Of noise that a number of scans may lie above the scans; more has a probability of 10^-9."""
@@ -29,19 +33,27 @@ class Limits:
     Attributes:
         train: training scans of a class, at any time so far.
         test: test scans of a class, and as many validation scans.
+        unknown: scans of sets that no task learns.
         privacy: how its numbers are noisy.
         farthest: how many times the network's size an update may lie from it.
     """
 
     train: int = MOST_SAMPLES
     test: int = MOST_SAMPLES
+    unknown: int = MOST_SAMPLES
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     farthest: float = math.inf
 
     @staticmethod
-    def of(config: ExperimentConfig, most_per_class: int) -> "Limits":
-        """Those of an experiment whose limit of training scans a class has been `most_per_class` at most."""
-        return Limits(most_per_class, config.stream.test_per_class, config.privacy, config.farthest)
+    def of(config: ExperimentConfig, most_per_class: int, registry: Registry) -> "Limits":
+        """Those of an experiment over `registry` whose limit of training scans a class has been `most_per_class`.
+
+        Raises:
+            ConfigError: as `unknown_sets`.
+        """
+        test = config.stream.test_per_class
+        unknown = sum(test * len(classes_of(name)) for name in unknown_sets(config.stream, registry))
+        return Limits(most_per_class, test, unknown, config.privacy, config.farthest)
 
     def objection(self, answer: Report, order: Order, phase: Phase, encoded: Mapping[int, int]) -> str | None:
         """Why an answer speaks of more scans than its hospital can have, or None.
@@ -67,6 +79,10 @@ class Limits:
         classes = answer.figures.get("classes")
         if classes and sum(classes) != answer.examples:
             return f"it claims {answer.examples:,} samples, and counts {sum(classes):,} by class"
+        # Each scan's features are cut to length 1, so sums over scans have no coordinate above their number.
+        sums = [float(answer.weights[name].abs().max()) for name in answer.weights if name.startswith(STATISTICS)]
+        if (size := answer.examples * max(sums, default=0.0)) > most:
+            return f"its statistics are those of {size:,.0f} scans, and it can have {math.floor(most):,}"
         return None
 
     def _trainable(self, order: Order, tasks: range, encoded: Mapping[int, int]) -> float:
@@ -90,6 +106,10 @@ class Limits:
             return f"it counts {most:,} scans of a class, and can have {math.floor(self.test + noise):,} to evaluate"
         if answer.examples != max(0, sum(rows)):
             return f"it claims {answer.examples:,} scans, and counts {sum(rows):,}"
+        for kind, groups in told.get("scores", {}).items():
+            for names, scans in self._scored(answer, order):
+                if (scored := sum(sum(groups.get(name, ())) for name in names)) > scans:
+                    return f"it scores {scored:,} scans by '{kind}' as {' or '.join(names)}, and can have {scans:,}"
         for known in told.get("known", ()):
             held_out, counts = known["source"] in HELD_OUT, known["classes"]
             if held_out and max(counts, default=0) > self.test:
@@ -97,3 +117,9 @@ class Limits:
             if not held_out and sum(counts) > (most := self._trainable(order, range(order.task + 1), encoded)):
                 return f"it tells of {sum(counts):,} samples as known scans, and can have {math.floor(most):,}"
         return None
+
+    def _scored(self, answer: Report, order: Order) -> tuple[tuple[tuple[str, ...], int], ...]:
+        """Groups of scans that a score is told of, and how many there can be."""
+        later = order.registry.tasks[order.task + 1 :]
+        near = self.test * sum(len(task.classes) for task in later)
+        return (KNOWN, answer.examples), (UNKNOWN[:1], near), (UNKNOWN[1:], self.unknown)

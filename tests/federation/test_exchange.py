@@ -178,6 +178,15 @@ def test_a_useless_answer_takes_nobodys_name_with_it():
     for other in ({"failure": "x"}, {"weights": {}}):
         outcome = asked(federation([answer(0), answer(1, name="site-0", **other)], 2))
         assert [(r.hospital, r.sender) for r in outcome.usable] == [("site-0", "0")]
+        assert list(outcome.missing) == ["node-1"], "nobody is present and missing"
+
+
+def test_every_refused_answer_is_recorded_whatever_it_calls_itself():
+    failing = [Report("north", failure="it burns", sender=str(n)) for n in (1, 2)]
+    more = [answer(0, name="node-2"), Report("", failure="it drowns", sender="2")]
+    outcome = asked(federation([*more, *failing], 4))
+    assert outcome.present.keys() == {"node-2"}
+    assert outcome.missing == {"node-2?": "it drowns", "north": "it burns", "node-2??": "it burns"}
 
 
 def test_a_hospital_that_comes_back_as_another_sender_keeps_its_name():
@@ -190,7 +199,8 @@ def test_a_hospital_that_comes_back_as_another_sender_keeps_its_name():
 def test_two_that_begin_under_one_name_are_both_refused():
     outcome = asked(federation([answer(0), answer(1, name="north"), answer(2, name="north")]))
     assert [r.hospital for r in outcome.usable] == ["site-0"]
-    assert outcome.missing == {"north": "two hospitals answer as 'north': give each its own name or partition-id"}
+    reason = "two hospitals answer as 'north': give each its own name or partition-id"
+    assert outcome.missing == {"north": reason, "node-2": reason}
 
 
 def test_who_was_not_connected_was_not_asked():

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from braincl_med.cortex.gaussians import moments
 from braincl_med.federation import judgement
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
@@ -101,6 +102,19 @@ def test_statistics_alone_are_judged_as_well():
 
     assert implausible([calibrated("site-0", 40.0), calibrated("site-1", 1.0)], SENT) == {}
     assert list(implausible([calibrated("site-0", 1e6), calibrated("site-1", 1.0)], SENT)) == ["site-0"]
+
+
+def test_features_far_larger_than_those_of_most_hospitals_are_left_out():
+    def told(name, scale, seed):
+        torch.manual_seed(seed)
+        return Report(name, 6, weights=moments(scale * torch.randn(6, 4), torch.arange(6) % 3, 3))
+
+    honest = [told("site-0", 1.0, 0), told("site-1", 20.0, 1), told("site-2", 0.1, 2)]
+    assert implausible(honest, SENT) == {}
+    reasons = implausible([*honest, told("site-3", 1e4, 3)], SENT)
+    assert list(reasons) == ["site-3"]
+    assert "its features are" in reasons["site-3"]
+    assert implausible([honest[0], told("site-3", 1e4, 3)], SENT) == {}, "of two nobody can tell which is wrong"
 
 
 def test_how_far_is_too_far_can_be_said_and_noise_that_must_be_there_is_never():

@@ -68,3 +68,10 @@ def test_a_swarm_of_tensors_is_refused():
     swarm = {f"w{number}": Array("float32", (0,), "numpy.ndarray", b"") for number in range(10_001)}
     with pytest.raises(FederationError, match="holds 10,001 tensors"):
         tensors_of(ArrayRecord(swarm))
+
+
+def test_more_bytes_than_any_network_has_are_refused(monkeypatch):
+    monkeypatch.setattr("braincl_med.messages.tensors.MOST_BYTES", 200)
+    assert set(tensors_of(record(saved(np.ones(9, np.float32))))) == {"w"}
+    with pytest.raises(FederationError, match="its tensors have 208 bytes, at most 200 are read"):
+        tensors_of(record(saved(np.ones(20, np.float32))))

@@ -22,7 +22,7 @@ def places(value, path=()):
 def changed_json(text: str, rng: random.Random) -> str:
     """A JSON text with one value replaced, left out, added or doubled, or some of its bytes changed."""
     kind = rng.randrange(6)
-    if kind == 0:
+    if kind == 0 or not text.startswith("{"):
         return changed_bytes(text.encode(), rng).decode("latin-1")
     if kind == 1:
         return '{"a":' * 10**4 + text
@@ -64,7 +64,7 @@ def mutated(content: RecordDict, text: str, rng: random.Random) -> RecordDict:
     """The records of a message with something wrong in one of them.
 
     Args:
-        content: tensors in `weights`, JSON in the record `text`.
+        content: tensors in `weights`, JSON and what is said of networks in the record `text`.
         text: the name of that record.
         rng: draws what is wrong.
     """
@@ -72,7 +72,8 @@ def mutated(content: RecordDict, text: str, rng: random.Random) -> RecordDict:
     names = list(weights)
     kind = rng.randrange(10 if names else 4)
     if kind < 3:
-        said["json"] = changed_json(said["json"], rng)
+        field = rng.choice(list(said))
+        said[field] = changed_json(said[field], rng)
     elif kind == 3:
         return odd_records(content, text, rng)
     else:

@@ -16,12 +16,16 @@ from braincl_med.cortex.cortex import Weights
 from braincl_med.federation.aggregate import average
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
 from braincl_med.federation.exchange import Hospitals
+from braincl_med.federation.held import held, hold
 from braincl_med.federation.limits import Limits
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
+from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.compact import coded, digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import LONGEST_FAILURE
 from braincl_med.messages.shelf import Shelf
+from braincl_med.messages.wire import told
 from braincl_med.methods import METHODS
 from client.app import handle
 from server.app import _report, message_type
@@ -56,8 +60,19 @@ def learned(tmp_path_factory):
     return config, orders
 
 
-def records(weights, name, text):
-    return RecordDict({"weights": ArrayRecord(dict(weights)), name: ConfigRecord({"json": text})})
+def records(weights, name, text, base):
+    """The records of a message, its network told from `base` where there is one."""
+    one = coded(weights, base, stepped=True)
+    said = told(text, one, digest_of(base))
+    return RecordDict({"weights": ArrayRecord(dict(one.tensors)), name: ConfigRecord(dict(said))})
+
+
+def near(weights):
+    """A network from which another's steps are on the grid, some tensors are the same, and some are neither."""
+    return {
+        name: tensor + 0.25 if len(tensor.shape) > 1 or name == "classifier.bias" else tensor
+        for name, tensor in weights.items()
+    }
 
 
 def digest(folder):
@@ -81,22 +96,31 @@ def is_plain(reason, folder):
 def test_a_mutated_order_is_refused_or_carried_out_and_changes_no_vault(learned):
     config, orders = learned
     rng, before, refused = random.Random(1), digest(config.state_folder), 0
-    context = Context(
-        run_id=1,
-        node_id=1,
-        node_config={"partition-id": 0, "num-partitions": 3},
-        state=RecordDict(),
-        run_config={"config": config.model_dump_json(by_alias=True)},
-    )
+    contexts = [
+        Context(
+            run_id=1,
+            node_id=1,
+            node_config={"partition-id": 0, **node},
+            state=RecordDict(),
+            run_config={"config": config.model_dump_json(by_alias=True)},
+        )
+        for node in ({"num-partitions": 3}, {"site": "site-0", "vault-dir": str(config.state_folder / "site-0")})
+    ]
+    folder = config.state_folder / "site-0" / FOLDER / "tiny"
     for _ in range(COUNT):
         phase, order = rng.choice(list(orders.items()))
-        content = mutated(records(order.weights, "order", order.text()), "order", rng)
-        reply = handle(Message(content, dst_node_id=1, message_type=message_type(phase)), context)
-        report = _report(reply, Shelf.of(config), HELD)[0]
+        base = near(order.weights) if rng.random() < 0.3 else {}
+        if base:
+            hold(folder, base)
+        content = mutated(records(order.weights, "order", order.text(), base), "order", rng)
+        reply = handle(Message(content, dst_node_id=1, message_type=message_type(phase)), contexts[bool(base)])
+        sent = {digest_of(order.weights): order.weights}.get
+        report = _report(reply, Shelf.of(config), sent)[0]
         refused += bool(report.failure)
         assert is_plain(report.failure, config.state_folder)
         assert "unexpected" not in report.failure
         assert "could not be read" not in report.failure
+        assert not (base and report.failure and held(folder, digest_of(base)) is None), "a refused network was kept"
     assert digest(config.state_folder) == before
     assert COUNT / 2 < refused < COUNT
 
@@ -106,12 +130,15 @@ def test_a_mutated_reply_is_that_hospitals_refusal_or_part_of_a_sound_round(lear
     rng, refused = random.Random(2), 0
     exchange, method = local_exchange(local_hospitals(config)), METHODS["braincl"]
     answers = {phase: exchange(order) for phase, order in orders.items()}
-    limits = Limits.of(config, config.stream.train_per_class)
+    registry = next(iter(orders.values())).registry
+    limits = Limits.of(config, config.stream.train_per_class, registry)
     for _ in range(COUNT):
         phase, order = rng.choice(list(orders.items()))
-        *others, told = answers[phase]
-        content = mutated(records(told.weights, "report", told.text()), "report", rng)
-        odd = _report(Message(content, dst_node_id=1, message_type=message_type(phase)), Shelf.of(config), HELD)[0]
+        *others, last = answers[phase]
+        base = order.weights if last.weights and rng.random() < 0.3 else {}
+        content = mutated(records(last.weights, "report", last.text(), base), "report", rng)
+        known = {digest_of(base): base}.get
+        odd = _report(Message(content, dst_node_id=1, message_type=message_type(phase)), Shelf.of(config), known)[0]
         hospitals = Hospitals(lambda _, odd=odd, others=others: [*others, odd], config.federation, limits=limits)
         outcome = hospitals.ask(order, phase, method, ())
         refused += bool(outcome.missing)

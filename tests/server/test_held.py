@@ -4,16 +4,20 @@ import dataclasses
 
 import pytest
 import torch
-from flwr.app import Context, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.held import NAME, held, hold
 from braincl_med.federation.local import run_locally
 from braincl_med.federation.seen import FOLDER
+from braincl_med.foundation.errors import VaultError
 from braincl_med.messages.compact import LACKING, digest_of
+from braincl_med.messages.order import Order
 from braincl_med.privacy.remembered import remembered
 from braincl_med.records.store import RunStore
+from braincl_med.streams.named import build_registry
+from client.app import handle
 from tests.federation.experiments import tiny
 from tests.test_apps import InProcessGrid, serve
 
@@ -78,6 +82,33 @@ def test_a_hospital_that_lost_the_network_is_sent_it_whole(tmp_path):
     run_locally(tiny(tmp_path / "alone", **few))
     assert sum(lacking) == 2, "once in every round of sleep"
     assert steps_without_bytes(tmp_path / "flower") == steps_without_bytes(tmp_path / "alone")
+    assert not any(step.missing for step in RunStore(tmp_path / "flower").steps("tiny"))
+
+
+def test_a_refused_order_does_not_take_the_place_of_the_network_that_is_held(tmp_path):
+    config = tiny(tmp_path, stream_task_count=1)
+    context = nodes(config, tmp_path / "hospitals")[100]
+    folder = tmp_path / "hospitals" / "site-0" / FOLDER / "tiny"
+    hold(folder, {"backbone.conv": torch.ones(2, 2)})
+    before = (folder / NAME).read_bytes()
+    order = Order("tiny", 0, "sleep", 0, build_registry(config.stream, config.seed), {"huge": torch.ones(1000)})
+    record = ConfigRecord({"json": order.text()})
+    content = RecordDict({"weights": ArrayRecord(dict(order.weights)), "order": record})
+    reply = handle(Message(content, dst_node_id=100, message_type="train.sleep"), context)
+    assert "cannot be used" in str(reply.content["report"]["json"])
+    assert "holds" not in reply.content["report"]
+    assert (folder / NAME).read_bytes() == before
+
+
+def test_an_answer_is_not_lost_where_the_network_cannot_be_held(tmp_path, monkeypatch):
+    few = {"stream_task_count": 1, "sleep_rounds": 1}
+
+    def full(folder, weights):
+        raise VaultError("the disk is full")
+
+    monkeypatch.setattr("client.app.hold", full)
+    config = tiny(tmp_path / "flower", **few)
+    serve(InProcessGrid(nodes(config, tmp_path / "hospitals")), config)
     assert not any(step.missing for step in RunStore(tmp_path / "flower").steps("tiny"))
 
 
