@@ -8,6 +8,7 @@ on in a process forked from one that has imported everything once, and ends with
 import hashlib
 import io
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -120,11 +121,16 @@ def serve(folder: Path) -> None:
     print(f"{hospital.name} answers with the app {pinned[:12]} alone", flush=True)
     address = f"{LOOPBACK}:{hospital.local_port}"
     signed = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE})
+    former = None
     with _connected(address, signed) as client:
         while True:
             task = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if task.HasField("task") and task.token:
-                _in_a_process(partial(work, address, task.token, pinned, hospital.name))
+                # A SuperNode works on one message at a time: when it has another, nobody waits for the former one,
+                # which may itself wait for ever: for a message whose download the end of a SuperLink cut off.
+                ended(former, at_once=True)
+                former = started(partial(work, address, task.token, pinned, hospital.name))
+            former = None if ended(former) else former
             time.sleep(STEP_SECONDS)
 
 
@@ -138,8 +144,8 @@ def _connected(address: str, interceptor: ProtobufClientInterceptor) -> RuntimeH
     )
 
 
-def _in_a_process(job: Callable[[], None]) -> None:
-    """Carry out `job` in a forked process, which ends with this one."""
+def started(job: Callable[[], None]) -> int:
+    """Carry out `job` in a forked process, which ends with this one; its process id."""
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -153,7 +159,16 @@ def _in_a_process(job: Callable[[], None]) -> None:
         finally:
             sys.stdout.flush()
             os._exit(0)
-    os.waitpid(child, 0)
+    return child
+
+
+def ended(child: int | None, at_once: bool = False) -> bool:
+    """Whether a process that was `started` has ended; with `at_once` it does so now."""
+    if child is None:
+        return True
+    if at_once:
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0 if at_once else os.WNOHANG) != (0, 0)
 
 
 if __name__ == "__main__":

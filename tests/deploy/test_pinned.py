@@ -2,11 +2,15 @@
 
 import io
 import json
+import os
+import time
 import zipfile
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
+from flwr.proto.runtime_pb2 import AcquireTaskResponse
+from flwr.proto.task_pb2 import Task
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,3 +81,45 @@ def test_a_changed_app_is_refused_and_the_installed_one_is_asked(tmp_path, messa
     reply = pinned.answer_of(message, context, changed, pinned.installed_digest(), "st-elsewhere")
     assert len(asked) == 1
     assert "another app" in failure(reply)
+
+
+class Tasks:
+    """A SuperNode's tasks: each a token that is handed out once, and an end of the test when there are no more."""
+
+    def __init__(self, *tokens):
+        self.tokens = list(tokens)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def AcquireTask(self, _):
+        if not self.tokens:
+            raise KeyboardInterrupt
+        return AcquireTaskResponse(task=Task(task_id=1), token=self.tokens.pop(0)())
+
+
+def test_a_task_that_never_ends_gives_way_to_the_next_one(folder, tmp_path, monkeypatch):
+    def work(address, token, digest, hospital):
+        (tmp_path / token).write_text(str(os.getpid()))
+        time.sleep(600 if token == "stuck" else 0)
+
+    def written(name):
+        deadline = time.monotonic() + 20
+        while not ((tmp_path / name).exists() and (tmp_path / name).read_text()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return int((tmp_path / name).read_text())
+
+    def after(name):
+        written(name)
+        return ""
+
+    tasks = Tasks(lambda: "stuck", lambda: after("stuck"), lambda: "next", lambda: after("next"))
+    monkeypatch.setattr(pinned, "_connected", lambda *_: tasks)
+    monkeypatch.setattr(pinned, "work", work)
+    with pytest.raises(KeyboardInterrupt):
+        pinned.serve(folder / "hospital-1")
+    with pytest.raises(ProcessLookupError):
+        os.kill(written("stuck"), 0)

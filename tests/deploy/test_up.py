@@ -44,10 +44,11 @@ def test_whatever_ends_is_named_and_started_again_and_in_the_end_all_end(folder,
     commands["app"] = ENDS
     seen = []
     said = []
+    others = psutil.Process().children(recursive=True)
 
     def look(line):
         said.append(line)
-        seen.extend(psutil.Process().children(recursive=True))
+        seen.extend(process for process in psutil.Process().children(recursive=True) if process not in others)
 
     monkeypatch.setattr(up, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(up, "TRIES", 2)
@@ -56,7 +57,8 @@ def test_whatever_ends_is_named_and_started_again_and_in_the_end_all_end(folder,
         up.up(folder / "hospital-1", look)
     assert sum("started again" in line for line in said) == 2
     assert seen
-    assert not [process for process in seen if lives(process)]
+    _, alive = psutil.wait_procs(seen, timeout=20)
+    assert not alive
     log = folder / "hospital-1" / "state" / "logs" / "app.log"
     assert log.read_text() == 3 * "last words\n"
     assert not log.stat().st_mode & 0o077

@@ -1,7 +1,7 @@
 """What lies below a state root beside hospitals' vaults: the server's own, or somebody's that must be named.
 
 runs.sqlite            the run store
-server/<experiment>/   checkpoint, network, moments, lock, last sign of life; `former` holds checkpoints to go back to
+server/<experiment>/   checkpoint, network, moments, members, lock, last sign of life; and `former` ones
 logs/                  the server's lines, and Flower's
 site-*/                hospitals' vaults, which are audited by themselves
 .scans/                notes on scans that simulated hospitals share
@@ -21,7 +21,7 @@ from braincl_med.streams.place import NOTES
 
 OWN = re.compile(
     rf"{re.escape(STORE_NAME)}(-journal|-wal|-shm)?"
-    r"|server/[^/]+/(checkpoint\.json|alive\.json|\.lock|former/\d{4}-\d{4}\.json)"
+    r"|server/[^/]+/(checkpoint\.json|alive\.json|members\.json|\.lock|former/\d{4}-\d{4}\.json)"
     r"|server/[^/]+/(former/)?(weights|moments)-[0-9a-f]{12}\.safetensors"
     r"|logs/[^/]+\.log(\.\d)?"
 )

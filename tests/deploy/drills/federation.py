@@ -30,7 +30,7 @@ from braincl_med.vault.verify import verify
 SMALL = """
 name: drill
 stream: {name: phantom, task-count: 1, train-per-class: 12, test-per-class: 6}
-federation: {hospitals: 3, wait-seconds: 60, round-timeout-seconds: 90}
+federation: {hospitals: 3, wait-seconds: 60, round-timeout-seconds: 240}
 memory: {components: 6, step: 1.0, guidance: 0}
 cortex: {stem: 3x3-stride2}
 wake: {learning-rate: 0.003, epochs: 1}
@@ -38,7 +38,7 @@ selection: {per-class: 8}
 sleep: {rounds: 1, epochs: 2, batch-size: 16, learning-rate: 0.02}
 """
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
-LONGEST_SECONDS = 400.0
+LONGEST_SECONDS = 900.0
 GLANCE_SECONDS = 0.02
 
 

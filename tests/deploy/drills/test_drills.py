@@ -19,10 +19,9 @@ from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, Federatio
 
 pytestmark = [
     pytest.mark.flower,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif("BRAINCL_DRILLS" not in os.environ, reason="takes minutes: `make deploy-test` runs it"),
 ]
-IMPATIENT = {"federation_round_timeout_seconds": 45}
 PROXIED = pytest.mark.skipif(proxy.program() is None, reason="nginx is not installed")
 
 
@@ -123,7 +122,7 @@ def test_a_full_disk_in_encode(federation):
 
 @pytest.mark.usefixtures("sound")
 def test_a_hospital_that_is_killed_while_it_writes_its_vault(federation):
-    run = federation.run(resume=True, **IMPATIENT)
+    run = federation.run(resume=True)
     vault = federation.vault("hospital-2")
     wait(lambda: any(vault.glob(".*.partial")) or any(vault.glob("*.cue")), "the first write", glance=0.001)
     with federation.killed("hospital-2"):
@@ -143,7 +142,7 @@ def test_a_server_that_is_killed_in_wake(federation):
 
 @pytest.mark.usefixtures("sound")
 def test_a_hospital_that_is_killed_in_sleep(federation):
-    run = federation.run(resume=True, **IMPATIENT)
+    run = federation.run(resume=True)
     federation.during("sleep", "hospital-3")
     with federation.killed("hospital-3"):
         assert "2 of 3 hospitals gave a usable answer" in reason_of(run)
@@ -176,7 +175,7 @@ def full_disk(federation, hospital):
 
 def test_a_straggler_and_one_that_is_away_are_left_out_and_come_back(federation):
     run = federation.run(
-        name="away", federation_quorum=2, federation_wait_seconds=5, federation_round_timeout_seconds=60,
+        name="away", federation_quorum=2, federation_wait_seconds=5, federation_round_timeout_seconds=150,
         stream_task_count=2,
     )  # fmt: skip
     federation.during("sleep", "hospital-3", "away")
