@@ -9,7 +9,7 @@ from pathlib import Path
 
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
-from braincl_med.messages.compact import coded, size_of_coded
+from braincl_med.messages.compact import coded, size_of_tensors
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.settings.loading import load_experiment
@@ -38,8 +38,8 @@ def main(folder: Path) -> None:
             def counting(order, exchange=exchange, sizes=sizes, held=held, bits=bits):
                 reports = exchange(order)
                 for sent, base in [(order.weights, held)] * 3 + [(r.weights, order.weights) for r in reports]:
-                    sizes[0] += size_of_coded(sent)
-                    sizes[1] += size_of_coded(coded(sent, base, bits == 8).tensors)
+                    sizes[0] += size_of_tensors(sent)
+                    sizes[1] += size_of_tensors(coded(sent, base, bits == 8).tensors)
                 if order.weights:
                     held.clear()
                     held.update(order.weights)

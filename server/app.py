@@ -15,7 +15,7 @@ from braincl_med.foundation.files import sha256_of
 from braincl_med.foundation.logs import keep_in_file, show_on_stderr
 from braincl_med.foundation.processes import require_launcher
 from braincl_med.foundation.version import require_tested_flower
-from braincl_med.messages.compact import LACKING, digest_of, size_of_coded
+from braincl_med.messages.compact import LACKING, digest_of, size_of_tensors
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.messages.shelf import Shelf
@@ -121,7 +121,7 @@ class FlowerNodes:
             content = RecordDict({TENSORS: weights, "order": ConfigRecord(dict(said))})
             kind = message_type(self.phases[order.phase])
             messages.append(Message(content, dst_node_id=node, message_type=kind, ttl=timeout))
-            down[node] = size_of_coded(coded.tensors) + size_of_texts(said)
+            down[node] = size_of_tensors(coded.tensors) + size_of_texts(said)
         sent = {str(number) for number in self.grid.push_messages(messages) if number}
         # The grid numbers messages as it sends them. A killed SuperNode's error names the SuperLink as its source, so
         # only the message that it answers tells whose it is.

@@ -14,7 +14,7 @@ import torch
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.report import Report
-from braincl_med.settings.config import FEWEST_ROBUST, FederationConfig
+from braincl_med.settings.federation import FEWEST_ROBUST, FederationConfig
 
 
 class Join(Protocol):

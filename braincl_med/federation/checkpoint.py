@@ -9,20 +9,20 @@ All are written whole, the JSON last, so a kill at any moment leaves the former 
 one names lies in `former` or, as long as the present one names it too or its writer was killed, still beside that.
 """
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.evaluation.operating import OperatingPoint
+from braincl_med.foundation.checked import UNREADABLE, ChangedError, body_of, with_checksum
 from braincl_med.foundation.errors import VaultError
-from braincl_med.foundation.files import canonical_json, reading_error, sha256_of, write_whole
+from braincl_med.foundation.files import reading_error, sha256_of, write_whole
 from braincl_med.foundation.places import server_folder
 from braincl_med.streams.tasks import Registry
 
@@ -127,11 +127,10 @@ def _read(path: Path) -> Checkpoint | None:
     except OSError as error:
         raise reading_error(path, error) from error
     try:
-        sealed = json.loads(content)
-        if sha256_of(canonical_json(sealed["checkpoint"])) != sealed["sha256"]:
-            raise VaultError(f"'{path.name}' was changed or damaged: its checksum does not match")
-        return Checkpoint.model_validate(sealed["checkpoint"])
-    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        return Checkpoint.model_validate(body_of("checkpoint", content))
+    except ChangedError:
+        raise VaultError(f"'{path.name}' was changed or damaged: its checksum does not match") from None
+    except UNREADABLE as error:
         raise VaultError(f"'{path.name}' is not a checkpoint: {type(error).__name__}") from None
 
 
@@ -176,8 +175,7 @@ def save_checkpoint(
 
 
 def _sealed(checkpoint: Checkpoint) -> bytes:
-    body = checkpoint.model_dump(mode="json")
-    return canonical_json({"checkpoint": body, "sha256": sha256_of(canonical_json(body))})
+    return with_checksum("checkpoint", checkpoint.model_dump(mode="json"))
 
 
 def _put_away(folder: Path, now: Checkpoint) -> None:

@@ -13,7 +13,7 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import LONGEST_FAILURE, Report, size_of
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import FIGURES, Phase
-from braincl_med.settings.config import FederationConfig
+from braincl_med.settings.federation import FederationConfig
 
 log = logging.getLogger("braincl")
 CLASSIFIER_ROWS = "classifier.weight"

@@ -36,6 +36,7 @@ from braincl_med.masking.wire import (
     told,
     unpacked,
 )
+from braincl_med.messages.compact import digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.base import Method
@@ -210,12 +211,8 @@ def context_of(order: Order, config: ExperimentConfig) -> bytes:
     must know of the others' settings: the threshold, and under privacy how much noise they add.
     """
     settings = [config.federation.hospitals, config.federation.masked_least, config.privacy.model_dump(mode="json")]
-    digest = hashlib.sha256(canonical_json([replace(order, letters={}, letter="").text(), settings]))
-    for name in sorted(order.weights):
-        tensor = order.weights[name].contiguous()
-        digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.digest()
+    said = replace(order, letters={}, letter="").text()
+    return hashlib.sha256(canonical_json([said, digest_of(order.weights), settings])).digest()
 
 
 def _party(name: str, private: bytes, waiting: Open) -> Party:

@@ -7,15 +7,15 @@ node gets the name once it is released. Without node authentication a node has n
 is bound but within one run (`Hospitals`).
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from braincl_med.foundation.errors import ConfigError, VaultError
-from braincl_med.foundation.files import canonical_json, reading_error, sha256_of, write_whole
+from braincl_med.foundation.checked import read_checked, with_checksum
+from braincl_med.foundation.errors import ConfigError
+from braincl_med.foundation.files import write_whole
 from braincl_med.messages.report import MOST_SAMPLES, HospitalName, Report
 
 NAME = "members.json"
@@ -103,22 +103,8 @@ def read_members(folder: Path) -> Members:
     Raises:
         VaultError: it is damaged, or cannot be read.
     """
-    path = folder / NAME
-    try:
-        content = path.read_bytes() if path.is_file() else None
-    except OSError as error:
-        raise reading_error(path, error) from error
-    if content is None:
-        return Members()
-    try:
-        held = json.loads(content)
-        if sha256_of(canonical_json(held["members"])) != held["sha256"]:
-            raise ValueError
-        return Members.model_validate(held["members"])
-    except (ValueError, KeyError, TypeError, RecursionError, ValidationError):
-        raise VaultError(
-            f"'{NAME}' is damaged: restore it, or delete it, and the next nodes that answer take their names"
-        ) from None
+    damaged = f"'{NAME}' is damaged: restore it, or delete it, and the next nodes that answer take their names"
+    return read_checked(folder / NAME, "members", Members, damaged) or Members()
 
 
 def write_members(folder: Path, members: Members) -> None:
@@ -127,5 +113,4 @@ def write_members(folder: Path, members: Members) -> None:
     Raises:
         VaultError: it cannot be written.
     """
-    body = members.model_dump(mode="json")
-    write_whole(folder / NAME, canonical_json({"members": body, "sha256": sha256_of(canonical_json(body))}))
+    write_whole(folder / NAME, with_checksum("members", members.model_dump(mode="json")))

@@ -4,19 +4,15 @@ A server that could rename what was learned, or send a network blown up beyond a
 scans for it: crafted networks carry single scans through a sum of updates (Shi et al. 2024, MedLeak).
 """
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.foundation.errors import VaultError
+from braincl_med.foundation.checked import read_checked, with_checksum
 from braincl_med.foundation.files import (
-    canonical_json,
     make_private,
-    reading_error,
-    sha256_of,
     storage_error,
     write_whole,
 )
@@ -83,20 +79,8 @@ def read_seen(folder: Path) -> Seen:
     Raises:
         VaultError: it is damaged, or cannot be read.
     """
-    path = folder / NAME
-    try:
-        content = path.read_bytes() if path.is_file() else None
-    except OSError as error:
-        raise reading_error(path, error) from error
-    if content is None:
-        return Seen()
-    try:
-        held = json.loads(content)
-        if sha256_of(canonical_json(held["seen"])) != held["sha256"]:
-            raise ValueError
-        return Seen.model_validate(held["seen"])
-    except (ValueError, KeyError, TypeError, ValidationError):
-        raise VaultError(f"'{NAME}' is damaged: restore it, or delete it to take the next order on trust") from None
+    damaged = f"'{NAME}' is damaged: restore it, or delete it to take the next order on trust"
+    return read_checked(folder / NAME, "seen", Seen, damaged) or Seen()
 
 
 def write_seen(folder: Path, seen: Seen) -> None:
@@ -110,5 +94,4 @@ def write_seen(folder: Path, seen: Seen) -> None:
         make_private(folder)
     except OSError as error:
         raise storage_error(folder / NAME, 0, error) from error
-    body = seen.model_dump(mode="json")
-    write_whole(folder / NAME, canonical_json({"seen": body, "sha256": sha256_of(canonical_json(body))}))
+    write_whole(folder / NAME, with_checksum("seen", seen.model_dump(mode="json")))

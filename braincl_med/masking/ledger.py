@@ -5,21 +5,18 @@ sums that were answered, and, of every step whose masks were taken off, which ho
 summed again over others would tell, as a difference, what one of them sent; so it is refused.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from braincl_med.foundation.errors import FederationError, VaultError
+from braincl_med.foundation.checked import read_checked, with_checksum
+from braincl_med.foundation.errors import FederationError
 from braincl_med.foundation.files import (
-    canonical_json,
     locked,
     make_private,
-    reading_error,
-    sha256_of,
     storage_error,
     write_whole,
 )
@@ -118,8 +115,7 @@ def opened(path: Path) -> Iterator[Ledger]:
     with locked(path.parent, "what this hospital keeps of masks"):
         ledger = read_ledger(path)
         yield ledger
-        body = ledger.model_dump(mode="json")
-        write_whole(path, canonical_json({"ledger": body, "sha256": sha256_of(canonical_json(body))}))
+        write_whole(path, with_checksum("ledger", ledger.model_dump(mode="json")))
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -128,19 +124,8 @@ def read_ledger(path: Path) -> Ledger:
     Raises:
         VaultError: it is damaged, or cannot be read.
     """
-    try:
-        content = path.read_bytes() if path.exists() else None
-    except OSError as error:
-        raise reading_error(path, error) from error
-    if content is None:
-        return Ledger()
-    try:
-        held = json.loads(content)
-        if sha256_of(canonical_json(held["ledger"])) != held["sha256"]:
-            raise ValueError
-        return Ledger.model_validate(held["ledger"])
-    except (ValueError, KeyError, TypeError, ValidationError):
-        raise VaultError(
-            f"'{path.name}', which says what this hospital has told of masks, is damaged: restore it, or begin the "
-            "experiment afresh under another name"
-        ) from None
+    damaged = (
+        f"'{path.name}', which says what this hospital has told of masks, is damaged: restore it, or begin the "
+        "experiment afresh under another name"
+    )
+    return read_checked(path, "ledger", Ledger, damaged) or Ledger()

@@ -21,7 +21,7 @@ from braincl_med.masking.identity import signed
 from braincl_med.masking.ring import Vectors
 from braincl_med.masking.shamir import SHARE, combine, split, weights
 from braincl_med.masking.wire import Member
-from braincl_med.settings.config import FEWEST_MASKED
+from braincl_med.settings.federation import FEWEST_MASKED
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from braincl_med.foundation.errors import FederationError
-from braincl_med.settings.config import MOST_MASKED
+from braincl_med.settings.federation import MOST_MASKED
 
 T = TypeVar("T")
 

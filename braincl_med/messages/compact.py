@@ -170,6 +170,6 @@ class _Note(BaseModel):
     kept: tuple[str, ...] = Field(max_length=10_000)
 
 
-def size_of_coded(tensors: Mapping[str, Tensor]) -> int:
+def size_of_tensors(tensors: Mapping[str, Tensor]) -> int:
     """Bytes of tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

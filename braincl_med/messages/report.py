@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from braincl_med.cortex.cortex import Tensors
 from braincl_med.foundation.errors import FederationError
+from braincl_med.messages.compact import size_of_tensors
 from braincl_med.messages.order import Masking, Order
 
 LONGEST_TEXT = 1 << 21
@@ -131,4 +132,4 @@ def told_loss(loss: float | None) -> float | None:
 
 def size_of(message: Order | Report) -> int:
     """Bytes of a message's weights and text, without the transport's own."""
-    return len(message.text().encode()) + sum(t.numel() * t.element_size() for t in message.weights.values())
+    return len(message.text().encode()) + size_of_tensors(message.weights)

@@ -6,7 +6,7 @@ from typing import Any
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.foundation.errors import FederationError
-from braincl_med.messages.compact import Coded, received, size_of_coded
+from braincl_med.messages.compact import Coded, received, size_of_tensors
 from braincl_med.messages.tensors import tensors_of
 
 TENSORS, TEXT, NOTE, HOLDS = "weights", "json", "coded", "holds"
@@ -63,5 +63,5 @@ def opened(content: Mapping[str, Any], name: str, held: Callable[[str], Weights 
     if len(note) + len(holds) > LONGEST_NOTE:
         raise FederationError(f"what it says of networks has {len(note) + len(holds):,} characters, too many to read")
     tensors = tensors_of(content[TENSORS])
-    size = size_of_coded(tensors) + size_of_texts(said)
+    size = size_of_tensors(tensors) + size_of_texts(said)
     return Opened(said[TEXT], received(tensors, note, held), holds, size)

@@ -9,6 +9,7 @@ import secrets
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,23 +127,9 @@ def descend(
     Raises:
         ConfigError: Opacus is not installed.
     """
-    try:
-        from opacus import GradSampleModule  # type: ignore[import-untyped]
-        from opacus.optimizers import DPOptimizer  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "privacy-mode 'updates' needs the package 'opacus': pip install '.[privacy]' in the project's folder"
-        ) from None
     device = next(network.parameters()).device
     drawn = torch.Generator().manual_seed(secrets.randbits(63))
-    wrapped = GradSampleModule(network, loss_reduction="mean")
-    private = DPOptimizer(
-        optimiser,
-        noise_multiplier=privacy.noise_multiplier,
-        max_grad_norm=privacy.clipping,
-        expected_batch_size=sampling.rate * len(inputs),
-        generator=torch.Generator(device).manual_seed(secrets.randbits(63)),
-    )
+    wrapped, private = _by_opacus(network, optimiser, privacy, sampling.rate * len(inputs))
     a_pass = math.ceil(1 / sampling.rate)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Full backward hook is firing")  # scans need no gradient
@@ -165,3 +152,23 @@ def descend(
             if progress is not None and (step + 1) % a_pass == 0:
                 progress((step + 1) // a_pass, sampling.steps // a_pass, "private")
     wrapped.to_standard_module()
+
+
+def _by_opacus(network: nn.Module, optimiser: torch.optim.Optimizer, privacy: PrivacyConfig, batch: float) -> Any:
+    """The network with gradients a sample, and the optimiser that clips them to C, sums and adds noise of m · C."""
+    try:
+        from opacus import GradSampleModule  # type: ignore[import-untyped]
+        from opacus.optimizers import DPOptimizer  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "privacy-mode 'updates' needs the package 'opacus': pip install '.[privacy]' in the project's folder"
+        ) from None
+    wrapped = GradSampleModule(network, loss_reduction="mean")
+    private = DPOptimizer(
+        optimiser,
+        noise_multiplier=privacy.noise_multiplier,
+        max_grad_norm=privacy.clipping,
+        expected_batch_size=batch,
+        generator=torch.Generator(next(network.parameters()).device).manual_seed(secrets.randbits(63)),
+    )
+    return wrapped, private

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from braincl_med.foundation.files import canonical_json, sha256_of
+from braincl_med.foundation.checked import with_checksum
 from braincl_med.vault.erasures import Erasure
 from braincl_med.vault.folders import CUE_NAME, NETWORK_NAME
 
@@ -92,8 +92,7 @@ class Manifest(BaseModel):
 
     def sealed(self) -> bytes:
         """The manifest's file: canonical JSON with the manifest's own SHA-256."""
-        body = self.model_dump(mode="json", exclude_none=True)
-        return canonical_json({"manifest": body, "sha256": sha256_of(canonical_json(body))})
+        return with_checksum("manifest", self.model_dump(mode="json", exclude_none=True))
 
     def with_entry(self, entry: Entry) -> "Manifest":
         """The manifest with `entry` in place of any other of its task."""

@@ -13,7 +13,6 @@ writer deletes those that carry a cue file's name and leaves anything else for t
 With keys all files are sealed, without all are plain (`sealing`).
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -23,12 +22,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from braincl_med.foundation.arrays import Positions
+from braincl_med.foundation.checked import UNREADABLE, ChangedError, body_of
 from braincl_med.foundation.errors import VaultError
 from braincl_med.foundation.files import (
-    canonical_json,
     locked,
     sha256_of,
     storage_error,
@@ -83,12 +81,10 @@ class Vault:
         except OSError as error:
             raise VaultError(f"'{MANIFEST}' cannot be read: {os.strerror(error.errno or 0).lower()}") from error
         try:
-            sealed = json.loads(content)
-            body = sealed["manifest"]
-            if sha256_of(canonical_json(body)) != sealed["sha256"]:
-                raise VaultError(f"'{MANIFEST}' was changed or damaged: its checksum does not match")
-            return Manifest.model_validate(body)
-        except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+            return Manifest.model_validate(body_of("manifest", content))
+        except ChangedError:
+            raise VaultError(f"'{MANIFEST}' was changed or damaged: its checksum does not match") from None
+        except UNREADABLE as error:
             raise VaultError(f"'{MANIFEST}' is not a vault's manifest: {type(error).__name__}") from None
 
     def entry(self, task: int) -> Entry | None:

@@ -13,7 +13,7 @@ from braincl_med.messages.report import Report, size_of
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.finetune import FINETUNE
 from braincl_med.methods.training import CALIBRATE, DISCRIMINATE, TRAIN
-from braincl_med.settings.config import FederationConfig
+from braincl_med.settings.federation import FederationConfig
 from braincl_med.streams.named import build_registry
 from tests.federation.experiments import tiny
 

@@ -11,7 +11,8 @@ from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.messages.report import Report
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import ExperimentConfig, FederationConfig
+from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.federation import FederationConfig
 from tests.federation.experiments import tiny
 
 SENT = {

@@ -15,7 +15,7 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.braincl import ENCODE, RELEASE, SELECT, SLEEP
 from braincl_med.methods.evaluate import EVALUATE
 from braincl_med.methods.finetune import FINETUNE
-from braincl_med.settings.config import FederationConfig
+from braincl_med.settings.federation import FederationConfig
 from braincl_med.settings.privacy import PrivacyConfig
 from braincl_med.streams.catalogue import classes_of
 from tests.federation.experiments import tiny

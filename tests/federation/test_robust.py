@@ -16,7 +16,7 @@ from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.foundation.errors import ConfigError, FederationError
 from braincl_med.messages.report import Report
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import FederationConfig
+from braincl_med.settings.federation import FederationConfig
 from tests.federation.experiments import tiny
 
 FINITE = st.floats(-100, 100, width=32)

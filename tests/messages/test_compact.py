@@ -12,7 +12,7 @@ from braincl_med.cortex.quantised import exponents_of, is_quantised, quantised
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.foundation.errors import FederationError
-from braincl_med.messages.compact import NUMBERS, coded, decoded, digest_of, size_of_coded
+from braincl_med.messages.compact import NUMBERS, coded, decoded, digest_of, size_of_tensors
 from tests.federation.experiments import tiny
 
 SCALES = st.floats(-12, 4)
@@ -63,7 +63,7 @@ def test_what_the_other_end_holds_is_not_sent():
     grown = {**before, "classifier.weight": torch.ones(5, 6)}
     sent = coded(grown, before, stepped=False)
     assert set(sent.tensors) == {"classifier.weight"}
-    assert size_of_coded(sent.tensors) == 5 * 6 * 4
+    assert size_of_tensors(sent.tensors) == 5 * 6 * 4
     assert digest_of(decoded(sent.tensors, sent.digest, sent.kept, before)) == digest_of(grown)
     assert set(coded(grown, {}, stepped=True).tensors) == set(grown), "to who holds nothing all is sent"
 
