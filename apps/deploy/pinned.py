@@ -7,15 +7,12 @@ on in a process forked from one that has imported everything once, and ends with
 
 import hashlib
 import io
+import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 import time
-import traceback
 import zipfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -49,6 +46,7 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 MOST_BYTES = 64 << 20
 """An app larger than this when unpacked is not looked into; Flower packs 10 MB at most."""
 OWN_NOTES = ".info/"
+FORKING = multiprocessing.get_context("fork")
 
 
 def digest_of(bundle: bytes) -> str:
@@ -90,18 +88,47 @@ def answer_of(message: Message, context: Context, sent: bytes, pinned: str, hosp
 
 
 def work(address: str, token: str, pinned: str, hospital: str) -> None:
-    """Work on the task that the SuperNode gave `token` for, and tell it how that ended."""
-    context, status, details = None, SubStatus.FAILED, "the client app failed"
-    with _connected(address, RuntimeTokenHttpInterceptor(token)) as client:
-        alive = HeartbeatSender(make_task_heartbeat_fn_http(client))
-        alive.start()
-        try:
+    """Work on the task that the SuperNode gave `token` for.
+
+    Where that fails nothing is said: the SuperNode waits for an answer, and gives one of its own in the hospital's
+    place when the signs of life have stopped for long enough.
+    """
+    executor = multiprocessing.parent_process()
+    end_with_parent(os.getppid() if executor is None or executor.pid is None else executor.pid)
+    try:
+        with _connected(address, RuntimeTokenHttpInterceptor(token)) as client:
+            alive = HeartbeatSender(make_task_heartbeat_fn_http(client))
+            alive.start()
             message, context, _, bundle = pull_task_input(client)
             push_message(client, answer_of(message, context, bundle.content, pinned, hospital), context)
-            status, details = SubStatus.COMPLETED, ""
-        finally:
-            push_task_output(client, context, status, details)
+            push_task_output(client, context, SubStatus.COMPLETED, "")
             alive.stop()
+    except httpx.HTTPError as error:
+        sys.exit(f"the SuperNode does not answer ({type(error).__name__})")
+
+
+class Work:
+    """A task that is worked on in a forked process."""
+
+    def __init__(self, address: str, token: str, pinned: str, hospital: str) -> None:
+        self.address, self.token = address, token
+        self.process = FORKING.Process(target=work, args=(address, token, pinned, hospital))
+        self.process.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer was given."""
+        return self.process.exitcode == 0
+
+    def give_up(self) -> None:
+        """End it, and tell the SuperNode, which would otherwise answer in its place a minute later.
+
+        That answer would be sent instead of the next message's, which then lies at the SuperNode for ever.
+        """
+        self.process.kill()
+        self.process.join()
+        with _connected(self.address, RuntimeTokenHttpInterceptor(self.token)) as client:
+            push_task_output(client, None, SubStatus.FAILED, "the hospital went on to its next message")
 
 
 def serve(folder: Path) -> None:
@@ -121,16 +148,17 @@ def serve(folder: Path) -> None:
     print(f"{hospital.name} answers with the app {pinned[:12]} alone", flush=True)
     address = f"{LOOPBACK}:{hospital.local_port}"
     signed = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE})
-    former = None
+    former: Work | None = None
     with _connected(address, signed) as client:
         while True:
             task = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
             if task.HasField("task") and task.token:
                 # A SuperNode works on one message at a time: when it has another, nobody waits for the former one,
                 # which may itself wait for ever: for a message whose download the end of a SuperLink cut off.
-                ended(former, at_once=True)
-                former = started(partial(work, address, task.token, pinned, hospital.name))
-            former = None if ended(former) else former
+                if former is not None:
+                    former.give_up()
+                former = Work(address, task.token, pinned, hospital.name)
+            former = None if former is None or former.done else former
             time.sleep(STEP_SECONDS)
 
 
@@ -142,33 +170,6 @@ def _connected(address: str, interceptor: ProtobufClientInterceptor) -> RuntimeH
         interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), interceptor],
         retry_invoker=make_simple_http_retry_invoker(),
     )
-
-
-def started(job: Callable[[], None]) -> int:
-    """Carry out `job` in a forked process, which ends with this one; its process id."""
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        try:
-            end_with_parent(parent)
-            job()
-        except httpx.HTTPError as error:
-            print(f"the SuperNode does not answer ({type(error).__name__})", flush=True)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-    return child
-
-
-def ended(child: int | None, at_once: bool = False) -> bool:
-    """Whether a process that was `started` has ended; with `at_once` it does so now."""
-    if child is None:
-        return True
-    if at_once:
-        os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0 if at_once else os.WNOHANG) != (0, 0)
 
 
 if __name__ == "__main__":

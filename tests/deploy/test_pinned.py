@@ -1,14 +1,18 @@
 """A hospital answers with the app that it has installed, whatever the server sends."""
 
+import contextlib
 import io
 import json
 import os
 import time
 import zipfile
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
+from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskResponse
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.task_identity import TaskIdentity
@@ -83,43 +87,55 @@ def test_a_changed_app_is_refused_and_the_installed_one_is_asked(tmp_path, messa
     assert "another app" in failure(reply)
 
 
-class Tasks:
-    """A SuperNode's tasks: each a token that is handed out once, and an end of the test when there are no more."""
+class SuperNode:
+    """A SuperNode's tasks: tokens that are handed out once, what it was told, and the test's end when all are out."""
 
     def __init__(self, *tokens):
-        self.tokens = list(tokens)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
+        self.tokens, self.told = list(tokens), []
 
     def AcquireTask(self, _):
         if not self.tokens:
             raise KeyboardInterrupt
         return AcquireTaskResponse(task=Task(task_id=1), token=self.tokens.pop(0)())
 
+    @contextlib.contextmanager
+    def connected(self, address, interceptor):
+        yield SimpleNamespace(
+            AcquireTask=self.AcquireTask,
+            PushTaskOutput=lambda output: self.told.append((interceptor._token, output.sub_status)),
+        )
 
-def test_a_task_that_never_ends_gives_way_to_the_next_one(folder, tmp_path, monkeypatch):
+
+def test_a_task_that_never_ends_gives_way_to_the_next_one_and_is_not_answered_later(folder, tmp_path, monkeypatch):
     def work(address, token, digest, hospital):
         (tmp_path / token).write_text(str(os.getpid()))
         time.sleep(600 if token == "stuck" else 0)
 
-    def written(name):
-        deadline = time.monotonic() + 20
-        while not ((tmp_path / name).exists() and (tmp_path / name).read_text()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return int((tmp_path / name).read_text())
+    def begun(name):
+        wait(lambda: (tmp_path / name).exists() and (tmp_path / name).read_text(), name)
+        return psutil.Process(int((tmp_path / name).read_text()))
 
-    def after(name):
-        written(name)
+    def after_stuck():
+        seen.append(begun("stuck"))
+        return "next"
+
+    def after_next():
+        worked = begun("next")
+        wait(lambda: worked.status() == psutil.STATUS_ZOMBIE, "the end of next")
         return ""
 
-    tasks = Tasks(lambda: "stuck", lambda: after("stuck"), lambda: "next", lambda: after("next"))
-    monkeypatch.setattr(pinned, "_connected", lambda *_: tasks)
+    seen = []
+    node = SuperNode(lambda: "stuck", after_stuck, after_next, lambda: "last")
+    monkeypatch.setattr(pinned, "_connected", node.connected)
     monkeypatch.setattr(pinned, "work", work)
     with pytest.raises(KeyboardInterrupt):
         pinned.serve(folder / "hospital-1")
-    with pytest.raises(ProcessLookupError):
-        os.kill(written("stuck"), 0)
+    assert not seen[0].is_running()
+    assert node.told == [("stuck", SubStatus.FAILED)], "a task that gave its answer is not taken back"
+
+
+def wait(holds, what):
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
