@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import httpx
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
@@ -159,9 +160,15 @@ class FlowerNodes:
         return reports
 
     def _pulled(self, message: str) -> Message | Report | None:
-        """The answer to a message, a failure where it cannot be had, None where there is none yet."""
+        """The answer to a message, a failure where it cannot be had, None where there is none yet.
+
+        A SuperLink that does not answer, or with an error of its own, is asked again until the round is over.
+        """
         try:
             replies = list(self.grid.pull_messages([message]))
+        except httpx.HTTPError as error:
+            log.debug("the SuperLink does not give an answer (%s)", type(error).__name__)
+            return None
         except Exception as error:  # Flower builds its objects from bytes that a hospital sent
             log.debug("an answer could not be fetched", exc_info=True)
             return Report("", failure=f"its answer cannot be fetched ({type(error).__name__})")

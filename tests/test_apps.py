@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
@@ -413,12 +414,14 @@ def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
     assert steps["evaluate"].missing == {}
 
 
-def test_an_answer_that_flower_cannot_read_is_that_nodes_refusal(tmp_path):
+def test_an_answer_that_flower_cannot_read_is_that_nodes_refusal_and_an_error_of_the_superlink_nobodys(tmp_path):
     config = tiny(tmp_path, federation_quorum=1, stream_task_count=1, sleep_rounds=1, method="finetune")
     grid = InProcessGrid(contexts(config))
-    original = grid.pull_messages
+    original, errors = grid.pull_messages, [httpx.ReadTimeout("late"), httpx.HTTPError("500")]
 
     def garbage(message_ids):
+        if errors:
+            raise errors.pop()
         (reply,) = original(message_ids)
         if reply.metadata.src_node_id == 101 and reply.metadata.message_type == "train.train":
             raise ValueError("Invalid object type")
@@ -426,6 +429,7 @@ def test_an_answer_that_flower_cannot_read_is_that_nodes_refusal(tmp_path):
 
     grid.pull_messages = garbage
     serve(grid, config)
+    assert not errors
     steps = {step.phase: step for step in RunStore(tmp_path).steps("tiny")}
     assert steps["train"].missing == {"node-101": "its answer cannot be fetched (ValueError)"}
     assert steps["evaluate"].missing == {}

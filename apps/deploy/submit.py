@@ -7,7 +7,9 @@ from pathlib import Path
 from apps.cli.launcher import Tail, anchored, assemble_app, logs_of, outcome, submit_and_follow
 from apps.deploy.enrol import flwr_of
 from apps.deploy.layout import SERVER, SETTINGS, Server, is_loopback, read_settings, state_of
+from braincl_med.federation.checkpoint import folder_of
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.foundation.files import locked
 from braincl_med.records.alive import now
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.availability import resolve
@@ -44,6 +46,7 @@ def submit(folder: Path, config: ExperimentConfig) -> str:
         One sentence on how it ended.
 
     Raises:
+        LockedError: another run of the experiment goes on.
         BrainclError: it was refused, or failed; the message says why.
     """
     folder, server = server_in(folder)
@@ -53,6 +56,8 @@ def submit(folder: Path, config: ExperimentConfig) -> str:
         if fallback:
             log.warning("%s", fallback)
     config = anchored(config, stream)
+    with locked(folder_of(config.state_folder, config.name), f"experiment '{config.name}'"):
+        pass  # a second run of the experiment would end at its first step, and what it says there nobody reads
     followed, flower_log = logs_of(config)
     began, follow = now(), Tail(followed)
     with tempfile.TemporaryDirectory(prefix="braincl-") as scratch:

@@ -14,6 +14,7 @@ from apps.deploy import flower
 from apps.deploy.enrol import enrol, home_of
 from apps.deploy.layout import Hospital, Server, parts_in, read_settings, state_of
 from apps.deploy.parts import SUPERLINK, Part, command_of, part_named, parts_of
+from apps.deploy.watch import Watch
 from braincl_med.foundation.errors import FederationError
 from braincl_med.foundation.files import make_private, storage_error
 from braincl_med.foundation.processes import end_with_parent
@@ -139,15 +140,20 @@ def up(folder: Path, ready: Callable[[str], None]) -> None:
         BrainclError: one could not be started.
     """
     with contextlib.ExitStack() as stack:
-        running = []
+        running, watches = [], []
         for part in parts_in(folder):
             running.append(stack.enter_context(Running(part)))
             ready(f"{part.name} runs: {', '.join(running[-1].processes)}")
+            if isinstance(running[-1].settings, Server):
+                watches.append(Watch(running[-1].folder, running[-1].settings))
         ready("all run; Ctrl-C ends them")
         while True:
             for each in running:
                 if reason := each.mend():
                     ready(f"{reason}; started again")
+            for watch in watches:
+                for change in watch.changes():
+                    ready(change)
             time.sleep(LOOK_SECONDS)
 
 

@@ -150,6 +150,19 @@ def test_a_mutated_reply_is_that_hospitals_refusal_or_part_of_a_sound_round(lear
     assert COUNT / 2 < refused < COUNT
 
 
+def test_whatever_else_may_come_up_in_an_answer_is_its_nodes_failure(learned, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    config, orders = learned
+    phase = next(iter(orders))
+    monkeypatch.setattr("server.app.opened", fails)
+    odd, holds = _report(
+        Message(RecordDict(), dst_node_id=1, message_type=message_type(phase)), Shelf.of(config), HELD
+    )
+    assert (odd.failure, holds) == ("its answer cannot be read (MemoryError)", "")
+
+
 def test_a_round_below_its_quorum_is_one_sentence(learned):
     config, orders = learned
     phase, order = next(iter(orders.items()))

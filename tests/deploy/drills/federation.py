@@ -106,17 +106,19 @@ class Federation:
         config = load_experiment(SMALL, {"state-root": str(self.state), **keys})
         return self.threads.submit(submit, self.folder, config)
 
-    def steps(self, name="drill"):
+    def steps(self, name="drill", task=0):
         with contextlib.suppress(BrainclError):
-            return RunStore(self.state).steps(name)
+            return [step for step in RunStore(self.state).steps(name) if step.task == task]
         return []
 
-    def during(self, phase, hospital, name="drill"):
-        """Wait until `hospital` works on `phase` of the experiment's last begun task."""
-        order = ["encode", "wake", "select", "sleep", "calibrate", "evaluate"]
-        wait(lambda: len(self.steps(name)) == order.index(phase) and self.tasks(hospital), f"{hospital} in {phase}")
+    def during(self, phase, hospital, name="drill", task=0):
+        """Wait until `hospital` works on `phase` of a task of the experiment."""
+        before = ["encode", "wake", "select", "sleep", "calibrate", "evaluate"].index(phase)
+        wait(
+            lambda: len(self.steps(name, task)) == before and self.tasks(hospital), f"{hospital} in {phase} of {name}"
+        )
         time.sleep(0.5)
-        assert len(self.steps(name)) == order.index(phase), f"{phase} was over before it could be disturbed"
+        assert len(self.steps(name, task)) == before, f"{phase} was over before it could be disturbed"
 
     def vault(self, hospital, name="drill"):
         return vault_of(self.folder / hospital, read_settings(self.folder / hospital)) / name

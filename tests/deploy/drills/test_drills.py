@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from apps.cli.launcher import assemble_app
-from apps.deploy import proxy
+from apps.deploy import proxy, watch
 from apps.deploy.enrol import flwr_of
 from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, Federation, reason_of, wait
 
@@ -42,6 +42,12 @@ def told(request):
     began = time.monotonic()
     yield
     print(f"\n{request.node.name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def test_the_operator_is_told_which_hospitals_are_there(federation, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    looking = watch.Watch(federation.folder / "server", federation.server)
+    assert looking.changes() == [f"{hospital} is there" for hospital in HOSPITALS]
 
 
 @PROXIED
@@ -159,9 +165,15 @@ def test_a_server_app_that_is_killed_in_sleep(federation):
 
 
 @pytest.mark.usefixtures("sound")
-def test_after_all_that_it_ends_bit_for_bit_as_if_nothing_had_happened(federation, undisturbed):
-    assert "has learned all 1 tasks" in federation.run(resume=True).result(LONGEST_SECONDS)
+def test_after_all_that_and_beside_others_it_ends_bit_for_bit_as_if_nothing_had_happened(federation, undisturbed):
+    run = federation.run(resume=True)
+    federation.during("sleep", "hospital-1")
+    twin, beside = federation.run(resume=True), federation.run(name="beside")
+    assert "is being written by" in (reason := reason_of(twin)), reason
+    assert "has learned all 1 tasks" in run.result(LONGEST_SECONDS)
     assert federation.result() == undisturbed
+    assert "has learned all 1 tasks" in beside.result(LONGEST_SECONDS)
+    assert federation.checkpoint("beside").sha256 == undisturbed[0], "the same seed, settings and hospitals"
 
 
 @contextlib.contextmanager
@@ -173,30 +185,33 @@ def full_disk(federation, hospital):
     app.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def test_a_straggler_and_one_that_is_away_are_left_out_and_come_back(federation):
+def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation):
+    federation.stop("hospital-3")
+    alone = federation.run(name="joins", federation_hospitals=2)
+    assert "has learned all 1 tasks" in alone.result(LONGEST_SECONDS)
+    federation.start("hospital-3")
     run = federation.run(
-        name="away", federation_quorum=2, federation_wait_seconds=5, federation_round_timeout_seconds=150,
-        stream_task_count=2,
+        name="joins", resume=True, stream_task_count=2, federation_hospitals=3, federation_quorum=2,
+        federation_wait_seconds=5, federation_round_timeout_seconds=60,
     )  # fmt: skip
-    federation.during("sleep", "hospital-3", "away")
+    federation.during("sleep", "hospital-3", "joins", task=1)
     stopped = federation.tasks("hospital-3")
     for process in stopped:
         process.send_signal(signal.SIGSTOP)
-    sleep = wait(lambda: federation.steps("away")[3:], "sleep without hospital-3")[0]
+    sleep = wait(lambda: federation.steps("joins", 1)[3:], "sleep without hospital-3")[0]
     assert (sleep.phase, sleep.hospitals, list(sleep.missing)) == ("sleep", HOSPITALS[:2], ["hospital-3"])
     for process in stopped:
         process.send_signal(signal.SIGCONT)
     wait(lambda: not any(process.is_running() for process in stopped), "the late answer")
     federation.stop("hospital-3")
-    encode = wait(lambda: [step for step in federation.steps("away") if step.task == 1], "task 2 without hospital-3")
-    assert encode[0].hospitals == HOSPITALS[:2]
-    federation.start("hospital-3")
     assert "has learned all 2 tasks" in run.result(LONGEST_SECONDS)
-    federation.require_sound("away")
-    steps = federation.steps("away")
+    federation.start("hospital-3")
+    federation.require_sound("joins")
+    steps = federation.steps("joins", 1)
+    assert steps[0].hospitals == HOSPITALS
     assert steps[3] == sleep, "the late answer changed what was recorded"
-    assert steps[-1].hospitals == HOSPITALS
-    assert [len(federation.result("away")[1][hospital]) for hospital in HOSPITALS] == [2, 2, 2]
+    assert steps[-1].hospitals == HOSPITALS[:2]
+    assert [len(federation.result("joins")[1][hospital]) for hospital in HOSPITALS] == [2, 2, 1]
 
 
 OTHER_PROJECT = """
