@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import httpx
+import medmnist  # noqa: F401  (the app imports it late, with much below it: here once, not in every task)
 from flwr.app import Context, Message
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.constant import SubStatus

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -18,7 +19,8 @@ from apps.deploy.layout import read_settings
 from apps.deploy.submit import state_for, submit
 from apps.deploy.up import Running
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
-from braincl_med.federation.local import run_locally
+from braincl_med.federation.coordinator import Coordinator
+from braincl_med.federation.local import local_exchange, local_hospitals
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.records.store import RunStore
 from braincl_med.settings.loading import load_experiment
@@ -146,7 +148,8 @@ class Federation:
     def undisturbed(self, folder):
         """The same of an experiment that nothing disturbs, over hospitals in this very process."""
         config = load_experiment(SMALL, {"state-root": str(folder)})
-        run_locally(config)
+        named = [replace(one, name=name) for one, name in zip(local_hospitals(config), HOSPITALS, strict=True)]
+        Coordinator(config, local_exchange(named)).run()
         cues = {name: digests(folder / f"site-{number}" / "drill") for number, name in enumerate(HOSPITALS)}
         return load_checkpoint(folder_of(folder, "drill")).sha256, cues
 
