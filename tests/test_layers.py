@@ -35,7 +35,7 @@ ALLOWED = {
         "streams",
         "vault",
     },
-    "inference": {"cortex", "evaluation", "federation", "methods", "records", "scans", "streams"},
+    "inference": {"cortex", "evaluation", "federation", "methods", "records", "scans", "streams", "vault"},
     "privacy": {
         "vault",
         "memory",

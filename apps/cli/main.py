@@ -19,6 +19,7 @@ from apps.cli.refusals import in_one_sentence
 from apps.cli.rollback import rollback
 from apps.cli.start import start
 from apps.cli.status import status
+from apps.cli.trial import trial
 from apps.cli.versions import versions
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.processes import Interrupted, interruptible
@@ -114,6 +115,7 @@ app.command()(start)
 app.command()(rollback)
 app.command()(status)
 app.command()(versions)
+app.command("try")(trial)
 
 
 @app.command()

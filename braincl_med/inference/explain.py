@@ -29,6 +29,38 @@ LONGEST_NAME = 80
 """Bytes of a scan's name in that of its overlay."""
 
 
+class Maps:
+    """Says which places of a scan speak for a class.
+
+    Args:
+        model: whose answers are explained.
+
+    Raises:
+        ConfigError: its network has no maps of features, as transformers have none, or they tell nothing.
+    """
+
+    def __init__(self, model: Model) -> None:
+        from monai.visualize import GradCAM  # type: ignore[attr-defined]
+
+        self.cortex = Cortex.of(model.weights, model.cortex).eval()
+        layer = last_maps(self.cortex, model.size)
+        self.maps: Any = GradCAM(nn_module=self.cortex, target_layers=layer)
+        try:
+            self.of(np.zeros((model.size, model.size, 3), np.uint8), 0)
+        except Exception as error:  # of a network from elsewhere, whose insides may be any
+            raise ConfigError(f"{NO_MAPS} ({type(error).__name__} in a trial)") from error
+
+    def of(self, scan: Pixels, number: int) -> npt.NDArray[np.float32]:
+        """(size, size) how much each place speaks for class `number`: 1 most, 0 not at all."""
+        batch = pixels(torch.tensor(scan)[None].to(self.cortex.device))
+        with torch.enable_grad():
+            found: Tensor = self.maps.compute_map(batch.requires_grad_(), class_idx=number)
+        found = nn.functional.interpolate(found.detach(), scan.shape[:2], mode="bilinear")[0, 0].cpu()
+        largest = float(found.max())
+        heat: npt.NDArray[np.float32] = (found / largest if largest > 0 else found).numpy()
+        return heat
+
+
 class Explainer:
     """Draws overlays into a folder, numbered in the order in which they are asked for.
 
@@ -37,20 +69,11 @@ class Explainer:
         folder: made if it is missing.
 
     Raises:
-        ConfigError: its network has no maps of features, as transformers have none, or they tell nothing.
+        ConfigError: as `Maps`.
     """
 
     def __init__(self, model: Model, folder: Path) -> None:
-        from monai.visualize import GradCAM  # type: ignore[attr-defined]
-
-        self.folder, self.drawn = folder, 0
-        self.cortex = Cortex.of(model.weights, model.cortex).eval()
-        layer = last_maps(self.cortex, model.size)
-        self.maps: Any = GradCAM(nn_module=self.cortex, target_layers=layer)
-        try:
-            self.map(np.zeros((model.size, model.size, 3), np.uint8), 0)
-        except Exception as error:  # of a network from elsewhere, whose insides may be any
-            raise ConfigError(f"{NO_MAPS} ({type(error).__name__} in a trial)") from error
+        self.maps, self.folder, self.drawn = Maps(model), folder, 0
 
     def draw(self, file: Path, scan: Pixels, answer: Answer) -> str:
         """Write the overlay of a scan (size, size, 3) and its answer; returns the picture's name.
@@ -64,19 +87,9 @@ class Explainer:
         short = plain.encode()[:LONGEST_NAME].decode(errors="ignore")
         name = f"{self.drawn:06d}-{short}.png"
         buffer = BytesIO()
-        Image.fromarray(overlay(scan, self.map(scan, answer.number))).save(buffer, "PNG")
+        Image.fromarray(overlay(scan, self.maps.of(scan, answer.number))).save(buffer, "PNG")
         write_whole(self.folder / name, buffer.getvalue(), shared=True)
         return name
-
-    def map(self, scan: Pixels, number: int) -> npt.NDArray[np.float32]:
-        """(size, size) how much each place speaks for class `number`: 1 most, 0 not at all."""
-        batch = pixels(torch.tensor(scan)[None].to(self.cortex.device))
-        with torch.enable_grad():
-            found: Tensor = self.maps.compute_map(batch.requires_grad_(), class_idx=number)
-        found = nn.functional.interpolate(found.detach(), scan.shape[:2], mode="bilinear")[0, 0].cpu()
-        largest = float(found.max())
-        heat: npt.NDArray[np.float32] = (found / largest if largest > 0 else found).numpy()
-        return heat
 
 
 def last_maps(cortex: Cortex, size: int) -> str:

@@ -6,6 +6,7 @@ The rules by which it does, and why, are those of docs/own-scans-pixels.md.
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import stat
 import warnings
@@ -28,6 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 MOST_BYTES = 1 << 30
 """Of a file."""
 HEAD, FEW = 132, 32
+EMPTY = "the file is empty: copy or export it again"
 PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP"} | dict.fromkeys(
     (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"
 )
@@ -95,6 +97,18 @@ def read_scan(path: Path, size: int, fit: Fit = "pad", frame: int | None = None)
         return _colours(_fitted(_read(path, frame)[0], size, fit))
 
 
+def read_content(content: bytes, size: int, fit: Fit = "pad", frame: int | None = None) -> Pixels:
+    """As `read_scan`, of a file that is held in memory and lies on no disk.
+
+    Raises:
+        ScanRefusedError: it is no such scan.
+    """
+    with _complaining():
+        if not content:
+            raise ScanRefusedError(Kind.TRUNCATED, EMPTY)
+        return _colours(_fitted(_decoded(io.BytesIO(content), frame)[0], size, fit))
+
+
 def fit(pixels: Pixels, size: int, how: Fit) -> Pixels:
     """A picture (height, width, 3) as a square (size, size, 3), smoothed where it shrinks, its proportions kept.
 
@@ -121,17 +135,21 @@ def _fitted(picture: Image.Image, size: int, how: Fit) -> Image.Image:
 
 
 def _read(path: Path, frame: int | None) -> tuple[Image.Image, str, str]:
-    """A picture as Pillow's "L" or "RGB", whose it is, and of which kind its file is."""
     with _opened(path) as file:
-        head = file.read(HEAD)
-        file.seek(0)
-        name = next((name for begin, name in PICTURES.items() if head.startswith(begin)), None)
-        if head[128:] == b"DICM" or (name is None and may_be_dicom(head)):
-            picture, patient, kind = read_dicom(file, frame)
-        elif name is not None and (name != "WEBP" or head[8:12] == b"WEBP"):
-            picture, patient, kind = read_picture(file, name, frame), "", "WebP" if name == "WEBP" else name
-        else:
-            raise ScanRefusedError(Kind.NOT_A_PICTURE, "expected PNG, JPEG, TIFF, WebP or DICOM")
+        return _decoded(file, frame)
+
+
+def _decoded(file: BinaryIO, frame: int | None) -> tuple[Image.Image, str, str]:
+    """A picture as Pillow's "L" or "RGB", whose it is, and of which kind its file is."""
+    head = file.read(HEAD)
+    file.seek(0)
+    name = next((name for begin, name in PICTURES.items() if head.startswith(begin)), None)
+    if head[128:] == b"DICM" or (name is None and may_be_dicom(head)):
+        picture, patient, kind = read_dicom(file, frame)
+    elif name is not None and (name != "WEBP" or head[8:12] == b"WEBP"):
+        picture, patient, kind = read_picture(file, name, frame), "", "WebP" if name == "WEBP" else name
+    else:
+        raise ScanRefusedError(Kind.NOT_A_PICTURE, "expected PNG, JPEG, TIFF, WebP or DICOM")
     if _blank(picture):
         raise ScanRefusedError(Kind.BLANK, "all its pixels are alike")
     return picture, patient, kind
@@ -169,7 +187,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         if size > MOST_BYTES:
             raise ScanRefusedError(Kind.TOO_LARGE, f"the file has more than {MOST_BYTES >> 30} GiB")
         if not size:
-            raise ScanRefusedError(Kind.TRUNCATED, "the file is empty: copy or export it again")
+            raise ScanRefusedError(Kind.TRUNCATED, EMPTY)
         yield file
 
 

@@ -113,12 +113,17 @@ class Federation:
             return [step for step in RunStore(self.state).steps(name) if step.task == task]
         return []
 
+    def goes_on(self, name):
+        with contextlib.suppress(BrainclError):
+            return RunStore(self.state).experiment(name).status == "running"
+        return False
+
     def during(self, phase, hospital, name="drill", task=0):
         """Wait until `hospital` works on `phase` of a task of the experiment."""
         before = ["encode", "wake", "select", "sleep", "calibrate", "evaluate"].index(phase)
-        wait(
-            lambda: len(self.steps(name, task)) == before and self.tasks(hospital), f"{hospital} in {phase} of {name}"
-        )
+        # What is left of a former run may still be worked on when the next one begins.
+        wait(lambda: self.goes_on(name) and len(self.steps(name, task)) == before, f"{phase} of {name}")
+        wait(lambda: self.tasks(hospital), f"{hospital} in {phase} of {name}")
         time.sleep(0.5)
         assert len(self.steps(name, task)) == before, f"{phase} was over before it could be disturbed"
 
