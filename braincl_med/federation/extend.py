@@ -65,6 +65,8 @@ def add_task(
                 f"'{experiment}' has a long tail over its classes (stream-imbalance), which one more would change: "
                 "describe all tasks in a configuration of another name"
             )
+        if not classes:
+            raise ConfigError(f"task '{name[:70]}' names no class: give at least one, as bloodmnist/0")
         specs = tuple(parse_class(text) for text in classes)
         _check_name(name)
         registry = checkpoint.registry.with_task(TaskSpec(name=name, classes=specs))

@@ -40,6 +40,7 @@ PAGES = {
     "fairness": "Fairness",
     "unknown": "Unknown scans",
     "memory": "Memory and network",
+    "add": "Add a diagnosis",
     "audit": "Audit",
 }
 

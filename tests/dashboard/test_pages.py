@@ -26,9 +26,10 @@ PAGES = {
     "fairness": "Fairness",
     "unknown": "Unknown scans",
     "memory": "Memory and network",
+    "add": "Add a diagnosis",
     "audit": "Audit",
 }
-FIGURES = [page for page in PAGES if page != "audit"]
+FIGURES = [page for page in PAGES if page not in ("add", "audit")]
 
 
 def metrics(app: AppTest) -> dict[str, str]:

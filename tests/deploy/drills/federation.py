@@ -13,7 +13,8 @@ from functools import partial
 
 import psutil
 
-from apps.deploy.flower import vault_of
+from apps.deploy.enrol import flwr_of
+from apps.deploy.flower import CONNECTION, vault_of
 from apps.deploy.init import initialise
 from apps.deploy.layout import read_settings
 from apps.deploy.submit import state_for, submit
@@ -40,6 +41,7 @@ selection: {per-class: 8}
 sleep: {rounds: 1, epochs: 2, batch-size: 16, learning-rate: 0.02}
 """
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
+PHASES = ("encode", "wake", "select", "sleep", "calibrate", "evaluate")
 LONGEST_SECONDS = 900.0
 GLANCE_SECONDS = 0.02
 
@@ -113,6 +115,12 @@ class Federation:
             return [step for step in RunStore(self.state).steps(name) if step.task == task]
         return []
 
+    def stop_run(self):
+        """`flwr stop`, of the run that goes on."""
+        flwr = flwr_of(self.folder / "server", self.server)
+        (run,) = [run["run-id"] for run in flwr.json("list", CONNECTION)["runs"] if run["status"] == "running"]
+        assert flwr.json("stop", str(run), CONNECTION)["success"]
+
     def goes_on(self, name):
         with contextlib.suppress(BrainclError):
             return RunStore(self.state).experiment(name).status == "running"
@@ -120,7 +128,7 @@ class Federation:
 
     def during(self, phase, hospital, name="drill", task=0):
         """Wait until `hospital` works on `phase` of a task of the experiment."""
-        before = ["encode", "wake", "select", "sleep", "calibrate", "evaluate"].index(phase)
+        before = PHASES.index(phase)
         # What is left of a former run may still be worked on when the next one begins.
         wait(lambda: self.goes_on(name) and len(self.steps(name, task)) == before, f"{phase} of {name}")
         wait(lambda: self.tasks(hospital), f"{hospital} in {phase} of {name}")

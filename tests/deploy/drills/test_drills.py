@@ -15,7 +15,7 @@ import pytest
 from apps.cli.launcher import assemble_app
 from apps.deploy import proxy, watch
 from apps.deploy.enrol import flwr_of
-from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, Federation, reason_of, wait
+from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, PHASES, Federation, reason_of, wait
 
 pytestmark = [
     pytest.mark.flower,
@@ -187,8 +187,10 @@ def full_disk(federation, hospital):
 
 def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation):
     federation.stop("hospital-3")
-    alone = federation.run(name="joins", federation_hospitals=2)
-    assert "has learned all 1 tasks" in alone.result(LONGEST_SECONDS)
+    former = federation.run(name="joins", stream_task_count=2, federation_hospitals=2)
+    wait(lambda: len(federation.steps("joins")) == len(PHASES), "the end of task 1")
+    federation.stop_run()
+    assert "finished:stopped" in (reason := reason_of(former)), reason
     federation.start("hospital-3")
     run = federation.run(
         name="joins", resume=True, stream_task_count=2, federation_hospitals=3, federation_quorum=2,
