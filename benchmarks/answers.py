@@ -17,13 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.aggregate import join_of
 from braincl_med.federation.exchange import Hospitals
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
+from braincl_med.messages.tensors import in_one_piece, tensors_of
 from braincl_med.methods import METHODS
 from braincl_med.methods.braincl import SLEEP
 from braincl_med.settings.config import ExperimentConfig
@@ -71,10 +72,12 @@ class Grid:
             name: tensor + NOISE * torch.randn(tensor.shape, generator=generator)
             if tensor.is_floating_point() and "running" not in name
             else tensor
-            for name, tensor in message.content["weights"].to_torch_state_dict().items()
+            for name, tensor in tensors_of(message.content["weights"]).items()
         }
         text = Report(f"site-{node}", 100 + node, 0.5).text()
-        content = RecordDict({"weights": ArrayRecord(told), "report": ConfigRecord({"json": text})})
+        content = RecordDict(
+            {"weights": ArrayRecord(in_one_piece(told, Array)), "report": ConfigRecord({"json": text})}
+        )
         reply = Message(content, dst_node_id=0, message_type=message.metadata.message_type)
         reply.metadata.__dict__["_reply_to_message_id"] = message.metadata.message_id
         return reply

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,7 @@ from braincl_med.foundation.version import require_tested_flower
 from braincl_med.messages.compact import Coded, coded, digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
+from braincl_med.messages.tensors import in_one_piece
 from braincl_med.messages.wire import TENSORS, opened, told
 from braincl_med.methods import METHODS
 from braincl_med.methods.phase import FIGURES, NOTHING
@@ -195,7 +196,8 @@ def reply_with(report: Report, message: Message, answer: Coded | None = None, ho
     """
     answer = answer or coded(report.weights, {}, stepped=False)
     said = ConfigRecord(dict(told(report.text(), answer, holds)))
-    return Message(RecordDict({TENSORS: ArrayRecord(dict(answer.tensors)), "report": said}), reply_to=message)
+    tensors = ArrayRecord(in_one_piece(answer.tensors, Array))
+    return Message(RecordDict({TENSORS: tensors, "report": said}), reply_to=message)
 
 
 def _absolute(node: Mapping[str, object], key: str) -> Path | None:

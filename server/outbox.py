@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.messages.compact import Coded, coded, digest_of
+from braincl_med.messages.tensors import in_one_piece
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Outbox:
         for base, group in ((known, near), ({}, [node for node in nodes if node not in near])):
             if group:
                 one = coded(weights, base, self.stepped)
-                packed |= dict.fromkeys(group, (one, ArrayRecord(dict(one.tensors))))
+                packed |= dict.fromkeys(group, (one, ArrayRecord(in_one_piece(one.tensors, Array))))
         return packed
 
     def sent(self, weights: Weights) -> None:

@@ -27,6 +27,7 @@ from braincl_med.foundation.errors import BrainclError, ConfigError, FederationE
 from braincl_med.foundation.processes import LAUNCHER_VARIABLE
 from braincl_med.masking.identity import own_identity
 from braincl_med.messages.order import Order
+from braincl_med.messages.tensors import tensors_of
 from braincl_med.methods import METHODS
 from braincl_med.methods.braincl import SLEEP
 from braincl_med.records.store import RunStore
@@ -139,7 +140,7 @@ def test_what_crosses_the_wire_is_weights_and_text_without_scans(tmp_path):
     assert any(reply.content["weights"] for reply in seen)
     for reply in seen:
         assert set(reply.content) == {"weights", "report"}
-        names = set(reply.content["weights"])
+        names = set(tensors_of(reply.content["weights"]))
         assert all(n.startswith(("backbone.", "classifier.")) for n in names)
         assert set(json.loads(reply.content["report"]["json"])) == {
             "hospital",
@@ -159,7 +160,7 @@ def test_moments_of_all_hospitals_travel_both_ways(tmp_path):
     original, told = grid.send_and_receive, {}
 
     def watching(messages, *, timeout=None):
-        told[messages[0].metadata.message_type] = set(messages[0].content["weights"])
+        told[messages[0].metadata.message_type] = set(tensors_of(messages[0].content["weights"]))
         return original(messages, timeout=timeout)
 
     grid.send_and_receive = watching
@@ -410,7 +411,7 @@ def test_whatever_a_node_answers_is_its_own_refusal(tmp_path, spoiled):
     steps = {step.phase: step for step in RunStore(tmp_path).steps("tiny")}
     assert list(steps["train"].missing) in (["node-101"], ["site-1"])
     reason = next(iter(steps["train"].missing.values()))
-    assert "cannot be" in reason or "it holds other records" in reason or "is not one text" in reason
+    assert "cannot be" in reason or "it holds other" in reason or "is not one text" in reason
     assert steps["evaluate"].missing == {}
 
 

@@ -66,7 +66,8 @@ def layout_of(order: Order, phase: Phase, method: Method, config: ExperimentConf
         fields += [Field("losses", (), cap + TRAINED), Field("trained", (), cap, whole=True)]
         fields += [Field("weight", (), cap, whole=True), Field(HOLDERS, (), 1, whole=True)]
         trainable = method.trainable(order.weights)
-        for name, tensor in phase.answer.tensors(trainable).items():
+        # Sorted: tensors that crossed the wire come in another order than they were sent in.
+        for name, tensor in sorted(phase.answer.tensors(trainable).items()):
             if tensor.is_floating_point():
                 large = tensor.ndim > 1 and name in order.weights and not name.startswith("classifier.")
                 bits: Bits = 32 if large else 64

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 
 from braincl_med.foundation.errors import FederationError
 from braincl_med.messages.compact import coded, digest_of
+from braincl_med.messages.tensors import in_one_piece
 from braincl_med.messages.wire import LONGEST_NOTE, opened, told
 
 BEFORE = {"backbone.conv": torch.zeros(2, 2), "classifier.bias": torch.zeros(2)}
@@ -15,7 +16,7 @@ SENT = coded(AFTER, BEFORE, stepped=False)
 
 def message(**fields):
     said = {**told("{}", SENT, holds="x"), **fields}
-    return {"weights": ArrayRecord(dict(SENT.tensors)), "report": said}
+    return {"weights": ArrayRecord(in_one_piece(SENT.tensors, Array)), "report": said}
 
 
 def read(content, base=BEFORE):

@@ -3,7 +3,11 @@
 import json
 import random
 
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from braincl_med.cortex.cortex import Weights
+from braincl_med.messages.tensors import KIND, PIECE, in_one_piece, tensors_of
 
 NASTY = (
     None, True, False, 0, -1, 1, 7, 2**31, 2**63, 10**400, 0.5, -1e308, 1e308, float("nan"), float("inf"), "", "x",
@@ -68,26 +72,41 @@ def mutated(content: RecordDict, text: str, rng: random.Random) -> RecordDict:
         text: the name of that record.
         rng: draws what is wrong.
     """
-    weights, said = dict(content["weights"]), dict(content[text])
-    names = list(weights)
-    kind = rng.randrange(10 if names else 4)
+    weights, said = content["weights"], dict(content[text])
+    kind = rng.randrange(10 if weights else 4)
     if kind < 3:
         field = rng.choice(list(said))
         said[field] = changed_json(said[field], rng)
     elif kind == 3:
         return odd_records(content, text, rng)
+    elif kind < 6:
+        weights = ArrayRecord({PIECE: Array("uint8", (1,), KIND, changed_bytes(weights[PIECE].data, rng))})
     else:
-        name = rng.choice(names)
-        array = weights[name]
-        if kind < 8:
-            weights[name] = Array(array.dtype, array.shape, array.stype, changed_bytes(array.data, rng))
-        elif kind == 8:
-            del weights[name]
-            if rng.random() < 0.5:
-                weights[rng.choice(["", "\x1b", "w" * 10_000, name + ".more"])] = array
-        else:
-            weights[name] = weights[rng.choice(names)]
-    return RecordDict({"weights": ArrayRecord(weights), text: ConfigRecord(said)})
+        weights = ArrayRecord(in_one_piece(changed_tensors(tensors_of(weights), kind, rng), Array))
+    return RecordDict({"weights": weights, text: ConfigRecord(said)})
+
+
+def changed_tensors(tensors: Weights, kind: int, rng: random.Random) -> Weights:
+    """Tensors of which one has other values, type or shape, is missing, has another's name or is another's."""
+    name = rng.choice(list(tensors))
+    tensor, others = tensors[name], {other: held for other, held in tensors.items() if other != name}
+    if kind == 6:
+        changed = bytearray(changed_bytes(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes(), rng))
+        size = tensor.numel() * tensor.element_size()
+        if len(changed) >= size > 0:
+            return {**others, name: torch.frombuffer(changed[:size], dtype=tensor.dtype).reshape(tensor.shape)}
+        return {**others, name: torch.zeros(len(changed), dtype=torch.uint8)}
+    if kind == 7:
+        return {
+            **others,
+            name: rng.choice([tensor.double(), tensor.to(torch.int8), tensor[None], tensor.flatten()[:1]]),
+        }
+    if kind == 8:
+        return {
+            **others,
+            **({rng.choice(["", "\x1b", "w" * 10_000, name + ".more"]): tensor} if rng.random() < 0.5 else {}),
+        }
+    return {**tensors, name: tensors[rng.choice(list(tensors))].clone()}
 
 
 def odd_records(content: RecordDict, text: str, rng: random.Random) -> RecordDict:

@@ -9,7 +9,7 @@ import random
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from braincl_med.cortex.cortex import Weights
@@ -25,6 +25,7 @@ from braincl_med.messages.compact import coded, digest_of
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import LONGEST_FAILURE
 from braincl_med.messages.shelf import Shelf
+from braincl_med.messages.tensors import in_one_piece
 from braincl_med.messages.wire import told
 from braincl_med.methods import METHODS
 from client.app import handle
@@ -64,7 +65,7 @@ def records(weights, name, text, base):
     """The records of a message, its network told from `base` where there is one."""
     one = coded(weights, base, stepped=True)
     said = told(text, one, digest_of(base))
-    return RecordDict({"weights": ArrayRecord(dict(one.tensors)), name: ConfigRecord(dict(said))})
+    return RecordDict({"weights": ArrayRecord(in_one_piece(one.tensors, Array)), name: ConfigRecord(dict(said))})
 
 
 def near(weights):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
@@ -14,6 +14,7 @@ from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import VaultError
 from braincl_med.messages.compact import LACKING, digest_of
 from braincl_med.messages.order import Order
+from braincl_med.messages.tensors import in_one_piece
 from braincl_med.privacy.remembered import remembered
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
@@ -93,7 +94,7 @@ def test_a_refused_order_does_not_take_the_place_of_the_network_that_is_held(tmp
     before = (folder / NAME).read_bytes()
     order = Order("tiny", 0, "sleep", 0, build_registry(config.stream, config.seed), {"huge": torch.ones(1000)})
     record = ConfigRecord({"json": order.text()})
-    content = RecordDict({"weights": ArrayRecord(dict(order.weights)), "order": record})
+    content = RecordDict({"weights": ArrayRecord(in_one_piece(order.weights, Array)), "order": record})
     reply = handle(Message(content, dst_node_id=100, message_type="train.sleep"), context)
     assert "cannot be used" in str(reply.content["report"]["json"])
     assert "holds" not in reply.content["report"]
