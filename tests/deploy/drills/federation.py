@@ -104,10 +104,10 @@ class Federation:
             return self.process(name, part).children(recursive=True)
         return []
 
-    def run(self, **overrides) -> Future:
-        """Submit the small experiment; the future holds its last sentence or the reason why it failed."""
+    def run(self, text=SMALL, **overrides) -> Future:
+        """Submit an experiment; the future holds its last sentence, or the reason why it failed."""
         keys = {key.replace("_", "-"): value for key, value in overrides.items()}
-        config = load_experiment(SMALL, {"state-root": str(self.state), **keys})
+        config = load_experiment(text, {"state-root": str(self.state), **keys})
         return self.threads.submit(submit, self.folder, config)
 
     def steps(self, name="drill", task=0):

@@ -15,13 +15,17 @@ import pytest
 from apps.cli.launcher import assemble_app
 from apps.deploy import proxy, watch
 from apps.deploy.enrol import flwr_of
-from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, PHASES, Federation, reason_of, wait
+from braincl_med.federation.extend import add_task
+from braincl_med.records.store import RunStore
+from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, SMALL, Federation, reason_of, wait
 
 pytestmark = [
     pytest.mark.flower,
     pytest.mark.timeout(1800),
     pytest.mark.skipif("BRAINCL_DRILLS" not in os.environ, reason="takes minutes: `make deploy-test` runs it"),
 ]
+TASK = "name: tasks, tasks: [{name: first, classes: [phantom-smear/0, phantom-smear/1]}]"
+ONE_TASK = SMALL.replace("name: phantom, task-count: 1", TASK)
 PROXIED = pytest.mark.skipif(proxy.program() is None, reason="nginx is not installed")
 
 
@@ -172,8 +176,10 @@ def test_after_all_that_and_beside_others_it_ends_bit_for_bit_as_if_nothing_had_
     assert "is being written by" in (reason := reason_of(twin)), reason
     assert "has learned all 1 tasks" in run.result(LONGEST_SECONDS)
     assert federation.result() == undisturbed
-    assert "has learned all 1 tasks" in beside.result(LONGEST_SECONDS)
-    assert federation.checkpoint("beside").sha256 == undisturbed[0], "the same seed, settings and hospitals"
+    assert RunStore(federation.state).experiment("beside").status == "running"
+    federation.stop_run()
+    assert "finished:stopped" in (reason := reason_of(beside)), reason
+    wait(lambda: RunStore(federation.state).experiment("beside").status == "stopped", "the end of what was stopped")
 
 
 @contextlib.contextmanager
@@ -187,14 +193,13 @@ def full_disk(federation, hospital):
 
 def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation):
     federation.stop("hospital-3")
-    former = federation.run(name="joins", stream_task_count=2, federation_hospitals=2)
-    wait(lambda: len(federation.steps("joins")) == len(PHASES), "the end of task 1")
-    federation.stop_run()
-    assert "finished:stopped" in (reason := reason_of(former)), reason
+    alone = federation.run(ONE_TASK, name="joins", federation_hospitals=2)
+    assert "has learned all 1 tasks" in alone.result(LONGEST_SECONDS)
+    add_task(federation.state, "joins", "second", ["phantom-xray/0", "phantom-xray/1"])
     federation.start("hospital-3")
     run = federation.run(
-        name="joins", resume=True, stream_task_count=2, federation_hospitals=3, federation_quorum=2,
-        federation_wait_seconds=5, federation_round_timeout_seconds=60,
+        ONE_TASK, name="joins", federation_hospitals=3, federation_quorum=2, federation_wait_seconds=5,
+        federation_round_timeout_seconds=60,
     )  # fmt: skip
     federation.during("sleep", "hospital-3", "joins", task=1)
     stopped = federation.tasks("hospital-3")
