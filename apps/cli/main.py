@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -120,14 +121,22 @@ app.command("try")(trial)
 
 @app.command()
 def dashboard(
-    state: StateOption = None, port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None
+    state: StateOption = None,
+    port: Annotated[int | None, typer.Option(help="Port on this machine.")] = None,
+    limits: Annotated[
+        Path | None, typer.Option("--limits", help="YAML file of what you ask of every diagnosis, for the verdict.")
+    ] = None,
 ) -> None:
     """Open the dashboard over the run store."""
-    import subprocess
+    import os
     from importlib.util import find_spec
 
     from apps.dashboard.launch import command
+    from apps.dashboard.limits import read_limits
 
     if find_spec("streamlit") is None:
         raise ModuleNotFoundError(name="streamlit")
-    raise typer.Exit(subprocess.call(command(state_root(state).resolve(), port)))
+    if limits is not None:
+        read_limits(limits)
+    line = command(state_root(state).resolve(), port, limits.resolve() if limits else None)
+    os.execv(line[0], line)  # in this process's place, so that what ends this one ends the server

@@ -12,7 +12,8 @@ HERE = Path(__file__).resolve().parent
 st.set_page_config(page_title="BrainCL-Med", page_icon=str(HERE / "icon.svg"), layout="wide")
 page = st.navigation(
     [
-        st.Page("views/overview.py", title="Overview", icon=":material/dashboard:", default=True),
+        st.Page("views/ready.py", title="Can I use it?", icon=":material/fact_check:", default=True),
+        st.Page("views/overview.py", title="Overview", icon=":material/dashboard:"),
         st.Page("views/accuracy.py", title="Accuracy as diseases are added", icon=":material/show_chart:"),
         st.Page("views/fairness.py", title="Fairness", icon=":material/balance:"),
         st.Page("views/unknown.py", title="Unknown scans", icon=":material/help_center:"),

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
+from apps.dashboard.limits import read_limits
+from braincl_med.evaluation.verdict import Limits
 from braincl_med.records.schema import Audit, Experiment
 from braincl_med.records.standing import Standing, standing_of
 from braincl_med.records.store import RunStore
@@ -45,11 +47,26 @@ class Record:
         return self.summary.tasks[self.summary.evaluated - 1].classes[-1] + 1 if self.summary.evaluated else 0
 
 
+def _named(option: str) -> str:
+    """What the command line says of an option; empty where it says nothing."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, default="", dest="value")
+    return str(parser.parse_known_args(sys.argv[1:])[0].value)
+
+
 def state_root() -> Path:
     """The state root: `--state`, else the environment's, else the default."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--state", default="")
-    return ExperimentConfig(state_root=parser.parse_known_args(sys.argv[1:])[0].state).state_folder
+    return ExperimentConfig(state_root=_named("--state")).state_folder
+
+
+def limits() -> Limits | None:
+    """What the hospital asks of every diagnosis, from the file named by `--limits`; None where none is named.
+
+    Raises:
+        ConfigError: the file cannot be read, or says something else.
+    """
+    named = _named("--limits")
+    return read_limits(Path(named)) if named else None
 
 
 def names() -> list[str]:

@@ -29,6 +29,10 @@ def sidebar() -> None:
         found = data.names()
     except BrainclError:
         return  # the page itself says what is wrong
+    # A link names the experiment that its page shows.
+    linked = st.query_params.get("experiment")
+    if "experiment" not in st.session_state and linked in found:
+        st.session_state["experiment"] = linked
     with st.sidebar:
         if found:
             st.selectbox("Experiment", found, key="experiment", help="All pages show this experiment. Latest first.")
@@ -66,8 +70,10 @@ def chosen() -> data.Record:
     if not found:
         sentence("The run store holds no experiment yet.", "`braincl run demo` runs the packaged example.")
     name = st.session_state.get("experiment")
+    shown = name if name in found else found[0]
+    st.query_params["experiment"] = shown
     try:
-        record = data.record(name if name in found else found[0])
+        record = data.record(shown)
     except BrainclError as error:
         unreadable(error)
     _announce(record)
@@ -124,6 +130,13 @@ def kept(summary: Summary) -> str:
 def table(rows: pd.DataFrame) -> None:
     """A short table that shows every word, its cells as they are."""
     st.table(rows.map(lambda cell: plain(str(cell))).rename(index=plain, columns=plain))
+
+
+def figures(rows: pd.DataFrame) -> None:
+    """A table whose numbers sort as numbers, and which a reader may take along as CSV; shares have one digit."""
+    shares = [str(name) for name in rows.columns if str(name).endswith(", %") or name in ("from", "to")]
+    columns = {name: st.column_config.NumberColumn(format="%.1f") for name in shares}
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)
 
 
 def names() -> list[str]:

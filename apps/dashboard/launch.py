@@ -19,13 +19,15 @@ OPTIONS = {
 }
 
 
-def command(state: Path, port: int | None = None) -> list[str]:
+def command(state: Path, port: int | None = None, limits: Path | None = None) -> list[str]:
     """The command that serves the dashboard until it is interrupted.
 
     Args:
         state: the state root whose run store is shown.
         port: on 127.0.0.1; None lets Streamlit take the first free one from 8501.
+        limits: a file of what the hospital asks of every diagnosis.
     """
     options = OPTIONS if port is None else {**OPTIONS, "server.port": str(port)}
     flags = [f"--{key}={value}" for key, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(ENTRY), *flags, "--", "--state", str(state)]
+    asked = [] if limits is None else ["--limits", str(limits)]
+    return [sys.executable, "-m", "streamlit", "run", str(ENTRY), *flags, "--", "--state", str(state), *asked]

@@ -165,7 +165,7 @@ def _said(row: Diagnosis, names: Mapping[int, str], tasks: Sequence[str]) -> str
     if row.taken_for:
         other, count = row.taken_for[0]
         missed = row.found.whole - row.found.part
-        most = "most" if 2 * count > missed else f"{count} of the others"
+        most = "most" if 2 * count > missed else f"{count} of them"
         said += f"; {most} were called {names[other]}" if missed > 1 else f"; the other was called {names[other]}"
     return said + "."
 

@@ -35,7 +35,8 @@ FLAGS = (
     "--window-size=1400,2400",
 )
 PAGES = {
-    "": "Overview",
+    "": "Can I use it?",
+    "overview": "Overview",
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",
     "unknown": "Unknown scans",

@@ -21,6 +21,7 @@ from tests.dashboard.conftest import OpenPage
 from tests.records.example_store import AUDIT, REAL, REGISTRY, begin, build_example, confusion_after, learn
 
 PAGES = {
+    "ready": "Can I use it?",
     "overview": "Overview",
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",
