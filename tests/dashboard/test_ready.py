@@ -48,8 +48,8 @@ def test_limits_in_the_address_are_judged_by_and_the_weakest_stands_first(
     assert table["Limits"][0] == "fails"
     assert table["Found, %"].dtype.kind == "f", "numbers sort as numbers"
     app.number_input(key="limit-sensitivity").set_value(1).run()
-    assert app.query_params["sensitivity"] == ["1"]
-    assert app.query_params["experiment"] == ["no-memory"]
+    assert [*app.query_params["sensitivity"]] == ["1"]
+    assert "no-memory" in app.query_params["experiment"]
     assert any("Within the limits" in said.value for said in app.success)
 
 
