@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.cortex import Weights, apart
+from braincl_med.dp.statistics import STATISTICS
 from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.foundation.checked import UNREADABLE, ChangedError, body_of, with_checksum
 from braincl_med.foundation.errors import VaultError
@@ -141,6 +142,11 @@ def load_weights(folder: Path, checkpoint: Checkpoint) -> Weights:
         VaultError: the file is missing, cannot be read, or is not the one that the checkpoint names.
     """
     return _load(_place_of(folder, checkpoint.weights), checkpoint.sha256)
+
+
+def load_network(folder: Path, checkpoint: Checkpoint) -> Weights:
+    """The tensors of `load_weights` that are the network's own, without sums of releases that lie beside them."""
+    return apart(load_weights(folder, checkpoint), STATISTICS)[0]
 
 
 def load_moments(folder: Path, checkpoint: Checkpoint) -> Weights:

@@ -12,7 +12,8 @@ from braincl_med.streams.tasks import ClassSpec, Registry
 
 UNGAUGED = (
     "this network has no operating point: its probabilities are not calibrated and no scan is called unknown; "
-    "evaluate it with this version of the program (a task more, or the experiment afresh) to measure one"
+    "evaluate it with this version of the program (a task more, or the experiment afresh) to measure one; under "
+    "differential privacy nobody tells what it is measured on"
 )
 BY_CONFIDENCE = (
     "this network carries no memory, so scans are set aside where the classifier is unsure, which does not tell "

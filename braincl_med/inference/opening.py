@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from braincl_med.cortex.familiarity import Familiarity
-from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_moments, load_weights
+from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_moments, load_network
 from braincl_med.federation.extend import existing
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.inference.model import Model, alone, require_plain
@@ -57,7 +57,7 @@ def of_experiment(state: Path, experiment: str) -> Model:
         cortex=alone(cortex),
         size=stream.size,
         fit=stream.fit,
-        weights=load_weights(folder, checkpoint),
+        weights=load_network(folder, checkpoint),
         familiarity=Familiarity.of(told) if told else None,
         operating=checkpoint.operating,
     )

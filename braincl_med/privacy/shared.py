@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from braincl_med.cortex.cortex import Cortex, scans_to_tensor
-from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_weights
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_network
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.privacy.attacks.inversion import Attack, gradients, invert
@@ -55,7 +55,7 @@ def known_of(state: Path, experiment: str) -> Known:
         # In single precision and uncompiled, so that gradients are those that another attacker would compute.
         cortex = cortex.model_copy(update={"precision": "float32", "compile": False, "weights": ""})
         memory = TypeAdapter(MemoryConfig).validate_python(checkpoint.settings["memory"])
-        network = Cortex.of(load_weights(folder, checkpoint), cortex).eval()
+        network = Cortex.of(load_network(folder, checkpoint), cortex).eval()
     except (BrainclError, KeyError, ValidationError, RuntimeError):
         return Known()
     return Known(network, memory if isinstance(memory, LinearMemory) else LinearMemory())

@@ -155,7 +155,7 @@ class VaultAudit:
             if name in found
         ]
         return {
-            "vault": self.folder.name,
+            "vault": self.name,
             "passed": not any(found.values()),
             "experiments": [p.name for p in self.experiments],
             "checks": checks,
@@ -168,6 +168,12 @@ class VaultAudit:
             "fidelity": self._fidelity(),
             "attacks": [],
         }
+
+    @property
+    def name(self) -> str:
+        """The hospital's folder, and the experiment's where that alone is audited."""
+        hospital = hospital_folder(self.folder)
+        return hospital.name if hospital == self.folder else f"{hospital.name}/{self.folder.name}"
 
     def _place(self, path: Path) -> str:
         if path == self.folder:
@@ -231,7 +237,7 @@ class VaultAudit:
         """Refuse memories that another audited vault holds too: a key names one hospital's memory of one task."""
         for other in others:
             for key in sorted(self.committed.keys() & other.committed.keys()):
-                place = other.folder.name
+                place = other.name
                 self._note(
                     FILES_CHECK, self.committed[key], [f"is also in vault {place!r}: one of both is another's"]
                 )

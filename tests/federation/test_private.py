@@ -18,6 +18,9 @@ from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.federation.rollback import go_back
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.inference.answer import answers
+from braincl_med.inference.network import Network
+from braincl_med.inference.opening import opened
 from braincl_med.memory.module import complete
 from braincl_med.messages.order import Order
 from braincl_med.methods import METHODS
@@ -25,6 +28,7 @@ from braincl_med.methods.phase import NOTHING, WEIGHTS, Phase
 from braincl_med.methods.private import digest_of
 from braincl_med.phases.known_start import known_start
 from braincl_med.privacy.audit import audit
+from braincl_med.privacy.shared import known_of
 from braincl_med.records.schema import TOGETHER
 from braincl_med.records.store import RunStore
 from braincl_med.streams.named import build_registry
@@ -121,6 +125,10 @@ def test_the_server_adds_up_all_tasks_and_says_so_in_its_checkpoint(statistical,
     _, sums = apart(weights, STATISTICS)
     assert float(sums[RELEASES]) == 4, "two hospitals, two tasks"
     assert len(sums[COUNTS]) == len(weights["classifier.bias"])
+    scans = np.zeros((2, 28, 28, 3), np.uint8)
+    model = opened("tiny", tmp_path)
+    assert len(answers(Network.of(model), model, scans)) == 2, "and the network is used without them"
+    assert known_of(tmp_path, "tiny").network is not None, "as an auditor attacks it"
 
 
 def test_a_run_from_a_former_checkpoint_is_answered_by_the_same_numbers_and_spends_nothing(statistical, tmp_path):

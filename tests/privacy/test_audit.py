@@ -90,7 +90,7 @@ def test_a_clean_vault_passes(site):
 def test_one_experiments_folder_is_a_vault_too(site):
     (vault,) = audit([site / "trial"])["vaults"]
     assert vault["passed"]
-    assert vault["vault"] == "trial"
+    assert vault["vault"] == f"{site.name}/trial"
     assert vault["files"][1]["file"] == cue_of(site, 1).name
 
 
