@@ -126,6 +126,9 @@ def dashboard(
     limits: Annotated[
         Path | None, typer.Option("--limits", help="YAML file of what you ask of every diagnosis, for the verdict.")
     ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Name of a proxy before it, by which browsers ask. Repeatable.")
+    ] = None,
 ) -> None:
     """Open the dashboard over the run store."""
     import os
@@ -138,5 +141,5 @@ def dashboard(
         raise ModuleNotFoundError(name="streamlit")
     if limits is not None:
         read_limits(limits)
-    line = command(state_root(state).resolve(), port, limits.resolve() if limits else None)
+    line = command(state_root(state).resolve(), port, limits.resolve() if limits else None, host or ())
     os.execv(line[0], line)  # in this process's place, so that what ends this one ends the server

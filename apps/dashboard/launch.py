@@ -1,6 +1,7 @@
 """How the dashboard is started: on this machine alone, telling nobody."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENTRY = Path(__file__).resolve().with_name("app.py")
@@ -19,15 +20,33 @@ OPTIONS = {
 }
 
 
-def command(state: Path, port: int | None = None, limits: Path | None = None) -> list[str]:
+HOSTS = ("127.0.0.1", "localhost")
+"""Under which names a browser may ask for the pages: of a foreign one a page of somebody else could have it ask."""
+
+
+def served(entry: Path, options: Mapping[str, str], said: Sequence[str], hosts: Sequence[str] = ()) -> list[str]:
+    """Streamlit's command line.
+
+    Args:
+        entry: the page's file.
+        options: of Streamlit.
+        said: what the page reads of the command line.
+        hosts: more names under which it may be asked, of a proxy.
+    """
+    flags = [f"--{key}={value}" for key, value in options.items()]
+    flags += [f"--server.allowedHosts={host}" for host in (*HOSTS, *hosts)]
+    return [sys.executable, "-m", "streamlit", "run", str(entry), *flags, "--", *said]
+
+
+def command(state: Path, port: int | None = None, limits: Path | None = None, hosts: Sequence[str] = ()) -> list[str]:
     """The command that serves the dashboard until it is interrupted.
 
     Args:
         state: the state root whose run store is shown.
         port: on 127.0.0.1; None lets Streamlit take the first free one from 8501.
         limits: a file of what the hospital asks of every diagnosis.
+        hosts: names of a proxy before it.
     """
     options = OPTIONS if port is None else {**OPTIONS, "server.port": str(port)}
-    flags = [f"--{key}={value}" for key, value in options.items()]
     asked = [] if limits is None else ["--limits", str(limits)]
-    return [sys.executable, "-m", "streamlit", "run", str(ENTRY), *flags, "--", "--state", str(state), *asked]
+    return served(ENTRY, options, ["--state", str(state), *asked], hosts)

@@ -1,9 +1,8 @@
 """How the page is started: on this machine alone, keeping what is uploaded in memory."""
 
-import sys
 from pathlib import Path
 
-from apps.dashboard.launch import OPTIONS
+from apps.dashboard.launch import OPTIONS, served
 
 ENTRY = Path(__file__).resolve().with_name("app.py")
 MOST_MEGABYTES = 64
@@ -25,6 +24,4 @@ def command(
     """
     options = {**OPTIONS, **UPLOADS} | ({} if port is None else {"server.port": str(port)})
     told = {"--network": network, "--state": str(state), "--vault": str(vault or ""), **keys}
-    flags = [f"--{key}={value}" for key, value in options.items()]
-    said = [f"{key}={value}" for key, value in told.items() if value]
-    return [sys.executable, "-m", "streamlit", "run", str(ENTRY), *flags, "--", *said]
+    return served(ENTRY, options, [f"{key}={value}" for key, value in told.items() if value])

@@ -1,5 +1,6 @@
 """A reader's walk through the dashboard: the real server, a real browser, every page."""
 
+import http.client
 import json
 import os
 import socket
@@ -110,7 +111,7 @@ def wait_until_drawn(browser: webdriver.Chrome) -> None:
     )
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "overview")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "ready")
 def test_page_is_drawn_without_an_error(path: str, address: str, browser: webdriver.Chrome) -> None:
     browser.get(f"{address}/{path}")
     wait_until_drawn(browser)
@@ -119,7 +120,7 @@ def test_page_is_drawn_without_an_error(path: str, address: str, browser: webdri
     if shots:
         Path(shots).mkdir(parents=True, exist_ok=True)
         time.sleep(1.5)
-        browser.save_screenshot(str(Path(shots) / f"{path or 'overview'}.png"))
+        browser.save_screenshot(str(Path(shots) / f"{path or 'ready'}.png"))
     assert not browser.find_elements(By.CSS_SELECTOR, '[data-testid="stException"]'), "the page shows an exception"
     assert [h.text for h in browser.find_elements(By.CSS_SELECTOR, "h1")] == [PAGES[path]]
     assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stSidebarNavLink"]')) == len(PAGES)
@@ -156,3 +157,39 @@ def test_pages_ask_nobody_but_the_dashboard(store: RunStore, address: str, brows
     assert {
         url for url in asked if urlsplit(url).scheme in ("http", "https") and not url.startswith(f"{address}/")
     } == set()
+
+
+def asked_as(address: str, host: str) -> int:
+    """The status with which the page's WebSocket answers a browser that was led here under this name."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+    headers = {
+        "Host": host,
+        "Origin": f"http://{host}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    connection.request("GET", "/_stcore/stream", headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_only_a_browser_that_asks_for_this_machine_is_answered(address: str) -> None:
+    port = urlsplit(address).port
+    assert asked_as(address, f"127.0.0.1:{port}") == 101
+    assert asked_as(address, f"localhost:{port}") == 101
+    assert asked_as(address, f"rebound.example:{port}") == 403
+
+
+def test_a_link_survives_reloading(address: str, browser: webdriver.Chrome) -> None:
+    browser.get(f"{address}/?experiment=no-memory&sensitivity=80")
+    wait_until_drawn(browser)
+    browser.refresh()
+    wait_until_drawn(browser)
+    assert "experiment=no-memory" in browser.current_url
+    assert "sensitivity=80" in browser.current_url
+    page = browser.find_element(By.CSS_SELECTOR, '[data-testid="stMain"]').text
+    assert "Not ready: " in page
+    assert "no-memory" in [h.text for h in browser.find_elements(By.CSS_SELECTOR, "h3")]
