@@ -102,7 +102,7 @@ def table(rows: dict[int, Diagnosis], found: Verdict, names: dict[int, str]) -> 
                 "Test scans": None if row.found.withheld else row.found.whole,
                 "Right when called, %": share(row.right.value),
                 "False alarms, %": share(row.false_alarms.value),
-                "Right after it was learned, %": share(row.first),
+                "At first, %": share(row.first),
                 "Most taken for": names[row.taken_for[0][0]] if row.taken_for else "-",
             }
         )
