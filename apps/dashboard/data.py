@@ -17,6 +17,8 @@ from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 from braincl_med.settings.config import ExperimentConfig
 
+PATIENCE_SECONDS = 0.5
+"""How long a reader waits, several times a page, while another program has the store locked."""
 Scores = dict[str, dict[str, npt.NDArray[np.int64]]]
 
 
@@ -69,22 +71,34 @@ def limits() -> Limits | None:
     return read_limits(Path(named)) if named else None
 
 
+def _store() -> RunStore:
+    return RunStore(state_root(), patience=PATIENCE_SECONDS)
+
+
 def names() -> list[str]:
     """The experiments' names, latest first.
 
     Raises:
         RecordsError: there is no store, or it cannot be read; so do `record` and `last_audit`.
     """
-    return RunStore(state_root()).experiments()
+    return _store().experiments()
 
 
 def record(name: str) -> Record:
     """One experiment."""
-    store = RunStore(state_root())
+    return _record(str(state_root()), name, stamp(name))
+
+
+def stamp(name: str) -> tuple[int | str, ...]:
+    """What tells one state of an experiment from the next.
+
+    Raises:
+        RecordsError: as `names`.
+    """
+    store = _store()
     held = store.path.stat()
     # A run that was killed stops running without a word in the file.
-    status = store.experiment(name).status
-    return _record(str(store.path.parent), name, (held.st_mtime_ns, held.st_size, held.st_ino, status))
+    return held.st_mtime_ns, held.st_size, held.st_ino, store.experiment(name).status
 
 
 def standing(name: str) -> Standing:
@@ -93,18 +107,18 @@ def standing(name: str) -> Standing:
     Raises:
         RecordsError: as `names`.
     """
-    return standing_of(RunStore(state_root()), name)
+    return standing_of(_store(), name)
 
 
 def last_audit() -> Audit | None:
     """The latest audit."""
-    return RunStore(state_root()).last_audit()
+    return _store().last_audit()
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
 def _record(folder: str, name: str, stamp: tuple[int | str, ...]) -> Record:
     """`stamp` is what tells one state of the experiment from the next."""
-    store = RunStore(Path(folder))
+    store = RunStore(Path(folder), patience=PATIENCE_SECONDS)
     summary = summarise(store, name)
     return Record(
         experiment=store.experiment(name),

@@ -8,12 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from apps.dashboard import data
-from braincl_med.foundation.errors import BrainclError
+from braincl_med.foundation.errors import BrainclError, MissingStoreError
 from braincl_med.records.standing import estimate
 from braincl_med.records.summary import Summary
 from braincl_med.records.table import duration, size
 
 CARD_PIXELS = 204
+LOOK_SECONDS = 15.0
+"""How often a page asks whether a running experiment has gone on."""
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Failed", "stopped": "Stopped"}
 
 
@@ -150,10 +152,11 @@ def names() -> list[str]:
 def unreadable(error: BrainclError) -> NoReturn:
     """Say in one sentence why the store cannot be shown, and end the page."""
     text = str(error)
-    sentence(
-        f"{text[:1].upper()}{text[1:]}.",
-        "The dashboard reads the folder given by `--state`, or by the variable `BRAINCL_STATE`.",
-    )
+    what = f"{text[:1].upper()}{text[1:]}."
+    if isinstance(error, MissingStoreError):
+        sentence(what, "The dashboard reads the folder given by `--state`, or by the variable `BRAINCL_STATE`.")
+    st.error(plain(what), icon=":material/error:")
+    st.stop()
 
 
 def _announce(record: data.Record) -> None:
@@ -173,6 +176,7 @@ def _announce(record: data.Record) -> None:
             icon=":material/error:",
         )
     elif summary.status == "running":
+        _follow(summary.name, data.stamp(summary.name))
         standing = data.standing(summary.name)
         step = f" In {plain(standing.place)}." if standing.place else ""
         known = standing.seconds_to_go
@@ -182,6 +186,17 @@ def _announce(record: data.Record) -> None:
             f"{duration(standing.silent_seconds)} ago. Time to go: {to_go}.",
             icon=":material/hourglass_top:",
         )
+
+
+@st.fragment(run_every=LOOK_SECONDS)
+def _follow(name: str, seen: tuple[int | str, ...]) -> None:
+    """Draw the page anew once a running experiment has recorded something."""
+    try:
+        now = data.stamp(name)
+    except BrainclError:
+        return  # the page says so when it is drawn anew
+    if now != seen:
+        st.rerun()
 
 
 def when(stamp: str) -> str:

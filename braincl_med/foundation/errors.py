@@ -39,3 +39,7 @@ class FederationError(BrainclError):
 
 class RecordsError(BrainclError):
     """The run store has no such experiment, or cannot be read."""
+
+
+class MissingStoreError(RecordsError):
+    """There is no run store (as opposed to: there is one and it cannot be read)."""

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from braincl_med.foundation.errors import RecordsError
+from braincl_med.foundation.errors import MissingStoreError, RecordsError
 from braincl_med.foundation.files import make_private_file, reading_error, storage_error
 from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION
 
 STORE_NAME = "runs.sqlite"
+PATIENCE_SECONDS = 30.0
 
 
 class Database:
@@ -18,19 +19,21 @@ class Database:
     Args:
         folder: the state root; the store is its `runs.sqlite`.
         create: make the file when it is missing; otherwise a missing file is an error.
+        patience: seconds to wait while another program has it locked.
 
     Raises:
-        RecordsError: there is no store, it is no SQLite file, or a newer program wrote it.
+        MissingStoreError: there is no store.
+        RecordsError: it is no SQLite file, or a newer program wrote it.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        self.path = folder / STORE_NAME
+    def __init__(self, folder: Path, *, create: bool = False, patience: float = PATIENCE_SECONDS) -> None:
+        self.path, self.patience = folder / STORE_NAME, patience
         try:
             missing = not create and not self.path.is_file()
         except OSError as error:
             raise reading_error(self.path, error) from error
         if missing:
-            raise RecordsError(f"no run store '{STORE_NAME}' below the state root: run an experiment first")
+            raise MissingStoreError(f"no run store '{STORE_NAME}' below the state root: run an experiment first")
         if create:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -55,13 +58,17 @@ class Database:
         """A connection whose changes are committed together or not at all."""
         db: sqlite3.Connection | None = None
         try:
-            db = sqlite3.connect(self._address, uri=True, timeout=30)
+            db = sqlite3.connect(self._address, uri=True, timeout=self.patience)
             db.execute("PRAGMA synchronous = FULL")
             with db:
                 yield db
         except sqlite3.OperationalError as error:
             if "full" in str(error) or "I/O" in str(error):
                 raise RecordsError(f"the disk is full: '{STORE_NAME}' could not be written ({error})") from error
+            if "locked" in str(error):
+                raise RecordsError(
+                    f"'{STORE_NAME}' is locked by another program: wait until that has written, or end it"
+                ) from error
             raise RecordsError(f"'{STORE_NAME}' cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise RecordsError(f"'{STORE_NAME}' is damaged or no run store: {error}") from error

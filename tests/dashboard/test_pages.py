@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,21 @@ def test_a_damaged_store_is_one_sentence(open_page: OpenPage, tmp_path: Path) ->
     for page in PAGES:
         app = open_page(page)
         assert not app.exception, page
-        assert len(app.info) == 1
-        assert STORE_NAME in app.info[0].value
-        assert str(tmp_path) not in app.info[0].value
+        assert len(app.error) == 1, "in red"
+        assert STORE_NAME in words(app)
+        assert str(tmp_path) not in words(app)
+
+
+def test_a_locked_store_is_said_to_be_so_at_once(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    open_page("ready")
+    with sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        app = open_page("ready")
+        assert time.monotonic() - begun < 4, "of which half a second is waited, twice"
+        assert not app.exception
+        assert "is locked by another program" in app.error[0].value.replace("\\", "")
 
 
 def test_an_empty_store(open_page: OpenPage, tmp_path: Path) -> None:
