@@ -138,8 +138,8 @@ class Examination(_Part):
         if not self.work.keys() <= set(PARTS):
             return "it tells of the work of other scores than the combined one's"
         of = self.set_aside.get(COMBINED, {})
-        groups = {group for part in self.work.values() for group in part}
-        if any(sum(part.get(g, 0) for part in self.work.values()) > of.get(g, 0) for g in groups):
+        worked = {group for part in self.work.values() for group in part}
+        if any(sum(part.get(group, 0) for part in self.work.values()) > of.get(group, 0) for group in worked):
             return "the parts of its combined score set more scans aside than the whole"
         if (self.set_aside or self.work) and self.reference is None:
             return "it sets scans aside without reference scans"
@@ -199,7 +199,8 @@ def effective_rank(values: Figures) -> float:
 def _rows(rows: Sequence[Sequence[int]]) -> list[int]:
     """The sum of rows, of which an empty one is none."""
     longest = max(len(row) for row in rows)
-    return [int(n) for n in np.sum([row if row else [0] * longest for row in rows], axis=0, dtype=np.int64)]
+    summed: Counts = np.array([row if row else [0] * longest for row in rows], np.int64).sum(0)
+    return [int(count) for count in summed]
 
 
 def _names(tables: Sequence[dict[str, dict[str, list[int]]]]) -> dict[str, list[str]]:
