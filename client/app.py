@@ -22,8 +22,8 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import HospitalName, Report
 from braincl_med.messages.tensors import in_one_piece
 from braincl_med.messages.wire import TENSORS, opened, told
-from braincl_med.methods import METHODS
-from braincl_med.methods.phase import FIGURES, NOTHING
+from braincl_med.methods import METHODS, phases_of
+from braincl_med.methods.phase import EXAMINED, FIGURES, NOTHING
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.place import NOTES, Place
@@ -231,11 +231,11 @@ def _checked(name: str) -> str:
 
 def register() -> None:
     """Answer to every phase of every method: what changes the shared network is Flower's train, all else query."""
-    for phase in {phase.name: phase for method in METHODS.values() for phase in method.phases}.values():
+    for phase in {phase.name: phase for method in METHODS.values() for phase in phases_of(method)}.values():
         if phase.answer is FIGURES:
             app.evaluate()(handle)
         else:
-            kind = app.query if phase.answer is NOTHING else app.train
+            kind = app.query if phase.answer in (NOTHING, EXAMINED) else app.train
             kind(phase.name)(handle)
 
 

@@ -21,8 +21,8 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.messages.shelf import Shelf
 from braincl_med.messages.wire import TENSORS, opened, size_of_texts, told
-from braincl_med.methods import METHODS
-from braincl_med.methods.phase import FIGURES, NOTHING, Phase
+from braincl_med.methods import METHODS, phases_of
+from braincl_med.methods.phase import EXAMINED, FIGURES, NOTHING, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import load_experiment
 from server.errors import sentence_of
@@ -63,7 +63,7 @@ def message_type(phase: Phase) -> str:
     """Flower's type of a phase's messages, which the client app registers alike."""
     if phase.answer is FIGURES:
         return phase.name
-    return f"query.{phase.name}" if phase.answer is NOTHING else f"train.{phase.name}"
+    return f"query.{phase.name}" if phase.answer in (NOTHING, EXAMINED) else f"train.{phase.name}"
 
 
 class FlowerNodes:
@@ -72,7 +72,7 @@ class FlowerNodes:
     def __init__(self, grid: Grid, config: ExperimentConfig) -> None:
         self.grid = grid
         self.config = config
-        self.phases = {phase.name: phase for phase in METHODS[config.method].phases}
+        self.phases = {phase.name: phase for phase in phases_of(METHODS[config.method])}
         self.expected = config.federation.hospitals
         self.outbox = Outbox(stepped=config.federation.update_bits == 8)
 

@@ -21,7 +21,7 @@ ALLOWED = {
     "masking": set(),
     "phases": {"cortex", "streams"},
     "messages": {"cortex", "streams", "evaluation"},
-    "methods": {"cortex", "dp", "evaluation", "memory", "messages", "phases", "streams", "vault"},
+    "methods": {"cortex", "dp", "evaluation", "memory", "messages", "phases", "scans", "streams", "vault"},
     "records": {"streams", "evaluation"},
     "federation": {
         "cortex",

@@ -12,6 +12,7 @@ import typer
 from apps.cli import deploy, privacy, scans, tasks, vault
 from apps.cli.audit import audit
 from apps.cli.bench import bench
+from apps.cli.evaluate import evaluate
 from apps.cli.export import export
 from apps.cli.hospitals import hospitals
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
@@ -88,6 +89,8 @@ def results(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print accuracy, forgetting, fairness, rejection and bytes of experiments beside each other."""
+    from braincl_med.records.examined import as_json as examination_json
+    from braincl_med.records.examined import examined
     from braincl_med.records.standing import in_words, standing_of
     from braincl_med.records.store import RunStore
     from braincl_med.records.summary import as_json as to_json
@@ -98,8 +101,16 @@ def results(
     names = experiments or store.experiments()
     summaries, standings = [summarise(store, name) for name in names], [standing_of(store, name) for name in names]
     if as_json:
-        both = zip(summaries, standings, strict=True)
-        typer.echo(json.dumps([{**to_json(s), "standing": kebab(asdict(at))} for s, at in both], indent=2))
+        found = [examined(store, name) for name in names]
+        told = [
+            {
+                **to_json(summary),
+                "standing": kebab(asdict(at)),
+                "examination": examination_json(examination) if examination else None,
+            }
+            for summary, at, examination in zip(summaries, standings, found, strict=True)
+        ]
+        typer.echo(json.dumps(told, indent=2))
         return
     typer.echo(table(summaries))
     for standing in standings:
@@ -109,6 +120,7 @@ def results(
 
 app.command()(bench)
 app.command()(audit)
+app.command()(evaluate)
 app.command()(predict)
 app.command()(export)
 app.command()(hospitals)

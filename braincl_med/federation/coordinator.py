@@ -26,6 +26,7 @@ from braincl_med.evaluation.operating import Known, OperatingPoint, join
 from braincl_med.federation.aggregate import average, join_of, with_momentum
 from braincl_med.federation.beginning import record_end, start_of, starting_point, versions
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_weights, save_checkpoint
+from braincl_med.federation.examine import record_where_asked
 from braincl_med.federation.exchange import Exchange, Hospitals, Outcome
 from braincl_med.federation.limits import Limits
 from braincl_med.federation.masked_server import MaskedHospitals
@@ -89,6 +90,8 @@ class Coordinator:
         store = RunStore(self.config.state_folder, create=True)
         if checkpoint.finished:
             record_end(store, name)
+            if self.config.stream.examine != "never" and checkpoint.task - 1 not in store.examinations(name):
+                record_where_asked(self.config, checkpoint, self._hospitals(folder, checkpoint), store)
             return f"nothing to learn: all {len(checkpoint.registry.tasks)} tasks of '{name}' are learned"
         if not checkpoint.weights:
             store.forget(name)  # of a run whose checkpoint is lost
@@ -103,6 +106,7 @@ class Coordinator:
                     phase, number = self.method.schedule(self.config)[checkpoint.position]
                     heart.begins(*checkpoint.place, phase.name, number)
                     checkpoint, weights = self._step(checkpoint, weights, hospitals, store)
+                    record_where_asked(self.config, checkpoint, hospitals, store)
         except BrainclError as error:
             store.end(name, "failed", str(error))
             raise

@@ -27,6 +27,7 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Method
+from braincl_med.methods.examine import EXAMINE, objection_to_examining
 from braincl_med.methods.kept import Kept
 from braincl_med.methods.phase import Phase
 from braincl_med.methods.publish import publish, require_bounded
@@ -128,6 +129,10 @@ class Hospital:
             )
         if order.task >= len(order.registry.tasks):
             raise FederationError(f"the order is for task {order.task}, there are {len(order.registry.tasks)}")
+        if (order.phase, order.round) == (EXAMINE.name, 0):
+            if reason := objection_to_examining(self.config):
+                raise FederationError(reason)
+            return EXAMINE
         schedule = self.method.schedule(self.config)
         for phase, number in schedule:
             if (phase.name, number) == (order.phase, order.round):

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from braincl_med.dp.gaussian import multiplier_for
 from braincl_med.dp.statistics import SENSITIVITY, STATISTICS
+from braincl_med.evaluation.examination import ARTEFACTS
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import MOST_SAMPLES, Report
-from braincl_med.methods.phase import FIGURES, NOTHING, Need, Phase
+from braincl_med.methods.phase import EXAMINED, FIGURES, NOTHING, Need, Phase
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.privacy import PrivacyConfig
 from braincl_med.streams.catalogue import classes_of
@@ -66,6 +67,8 @@ class Limits:
         """
         if phase.answer is FIGURES:
             return self._of_evaluation(answer, order, encoded)
+        if phase.answer is EXAMINED:
+            return self._of_examination(answer, order)
         if phase.answer is NOTHING:
             # Who encodes anew, after its memory was lost, may have more scans by now.
             kept = {} if phase.need is Need.NOTHING else encoded
@@ -116,6 +119,24 @@ class Limits:
                 return f"it tells of {max(counts):,} known scans of a class, and can have {self.test:,}"
             if not held_out and sum(counts) > (most := self._trainable(order, range(order.task + 1), encoded)):
                 return f"it tells of {sum(counts):,} samples as known scans, and can have {math.floor(most):,}"
+        return None
+
+    def _of_examination(self, answer: Report, order: Order) -> str | None:
+        told, classes = answer.figures, order.registry.seen(order.task)
+        answered = sum(told["confidence"]["right"]) + sum(told["confidence"]["wrong"])
+        most = self.test * classes
+        if answered != answer.examples or answered > most:
+            return f"it claims {answer.examples:,} scans, tells of {answered:,}, and can have {most:,}"
+        groups = (*self._scored(answer, order), *(((name,), most) for name in ARTEFACTS))
+        for kind, rows in told["scores"].items():
+            for names, scans in groups:
+                if (scored := sum(sum(rows.get(name, ())) for name in names)) > scans:
+                    return f"it scores {scored:,} scans by '{kind}' as {' or '.join(names)}, and can have {scans:,}"
+        for name, rough in told.get("conditions", {}).items():
+            if (scans := max(rough["scans"], default=0)) > self.test:
+                return f"it tells of {scans:,} scans of a class under '{name}', and can have {self.test:,}"
+        if (told.get("spectrum") or {"scans": 0})["scans"] > answered:
+            return "its spectrum is of more scans than it answered"
         return None
 
     def _scored(self, answer: Report, order: Order) -> tuple[tuple[tuple[str, ...], int], ...]:

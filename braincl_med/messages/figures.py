@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from braincl_med.evaluation.examination import Examination
 from braincl_med.evaluation.operating import LARGEST_LOSS, SOURCES, TEMPERATURES, Score, Source
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.messages.report import MOST_SAMPLES
@@ -92,9 +93,7 @@ def objection_to_figures(
             return f"it counts {len(counts)} classes, expected {classes}" if len(counts) not in (0, classes) else None
         told = _Evaluation.model_validate(figures)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part)[:40] for part in first["loc"][:3])
-        return f"its figures cannot be used: {where}: {first['msg'].lower()}"
+        return _in_words(error)
     if [len(row) for row in told.confusion] != [classes] * classes:
         return f"its confusion is not {classes} by {classes}"
     if noisy and (told.scores or told.storage or told.known):
@@ -109,3 +108,22 @@ def objection_to_figures(
     if len({known.source for known in told.known}) < len(told.known):
         return "it tells two sums over known scans of one source"
     return next((reason for known in told.known if (reason := known.objection(classes))), None)
+
+
+def objection_to_examination(figures: dict[str, Any], classes: int) -> str | None:
+    """Why what an examination told cannot be used, or None.
+
+    Args:
+        figures: an `Examination` as `model_dump` makes it.
+        classes: known so far.
+    """
+    try:
+        return Examination.model_validate(figures).objection(classes)
+    except ValidationError as error:
+        return _in_words(error)
+
+
+def _in_words(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part)[:40] for part in first["loc"][:3])
+    return f"its figures cannot be used: {where}: {first['msg'].lower()}"

@@ -18,6 +18,15 @@ LONGEST_TEXT = 1 << 22
 """Characters of an order: twice what is said of masks, and a registry of thousands of classes."""
 
 
+class Examine(BaseModel):
+    """What an examination goes by: the temperature of confidence, and how many scans of a class at most."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    temperature: float = Field(gt=0, le=128, allow_inf_nan=False)
+    per_class: int = Field(ge=1, le=10_000)
+
+
 @dataclass(frozen=True)
 class Order:
     """One step for every hospital.
@@ -33,6 +42,7 @@ class Order:
         letters: by sender, as the transport knows it, what is for one hospital alone; where there are any, the order
             goes to these hospitals only.
         letter: of these, this hospital's own.
+        examine: what an examination goes by; None in other orders.
     """
 
     experiment: str
@@ -44,6 +54,7 @@ class Order:
     masking: str = ""
     letters: Mapping[str, str] = field(default_factory=dict)
     letter: str = ""
+    examine: Examine | None = None
 
     def addressed(self, sender: str) -> "Order":
         """The order as it goes to one hospital: with its own letter, and nobody else's."""
@@ -60,6 +71,7 @@ class Order:
                 "registry": self.registry.model_dump(mode="json"),
                 # Said only where it is said at all, so that other orders have the bytes that they had.
                 **{key: text for key, text in (("masking", self.masking), ("letter", self.letter)) if text},
+                **({"examine": self.examine.model_dump()} if self.examine else {}),
             }
         )
 
@@ -85,6 +97,7 @@ class Order:
             weights,
             told.masking,
             letter=told.letter,
+            examine=told.examine,
         )
 
     def __str__(self) -> str:
@@ -101,3 +114,4 @@ class _Text(BaseModel):
     registry: Registry
     masking: Masking = ""
     letter: Masking = ""
+    examine: Examine | None = None

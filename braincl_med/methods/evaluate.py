@@ -42,7 +42,7 @@ def _evaluate(site: Site, order: Order) -> Report:
     groups: dict[str, list[Scores]] = {}
     evaluated: list[tuple[Labels, Answers]] = []
     samples = site.method.samples(site, registry, order.task) if site.method.facts.all_classes else None
-    familiarity = Familiarity.of(told) if told else _familiarity(cortex, samples, seen)
+    familiarity = Familiarity.of(told) if told else own_familiarity(cortex, samples, seen)
     for task in range(len(registry.tasks)):
         scans = site.evaluated(registry, task)
         answers = _answered(site, cortex, familiarity, scans.images)
@@ -110,7 +110,7 @@ def _answered(site: Site, cortex: Cortex, familiarity: Familiarity | None, image
     return Answers(answers.logits, scores)
 
 
-def _familiarity(cortex: Cortex, samples: Scans | None, classes: int) -> Familiarity | None:
+def own_familiarity(cortex: Cortex, samples: Scans | None, classes: int) -> Familiarity | None:
     """Where the features of this hospital's samples lie.
 
     None for a hospital without samples and for a method that has none of every class. The samples are those that

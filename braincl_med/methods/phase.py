@@ -113,6 +113,7 @@ def buffers(weights: Weights) -> Weights:
 
 NOTHING = Answer(lambda weights: {}, published=False, summed=False)
 FIGURES = Answer(lambda weights: {}, published=False, summed=False)
+EXAMINED = Answer(lambda weights: {}, published=False, summed=False)
 WEIGHTS = Answer(dict)
 CLASSIFIER = Answer(named("classifier."))
 BUFFERS = Answer(buffers)

@@ -6,10 +6,10 @@ import torch
 
 from braincl_med.cortex.quantised import quantised
 from braincl_med.foundation.errors import FederationError
-from braincl_med.messages.figures import objection_to_figures
+from braincl_med.messages.figures import objection_to_examination, objection_to_figures
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report, told_loss
-from braincl_med.methods.phase import FIGURES, NOTHING, Phase, Site
+from braincl_med.methods.phase import EXAMINED, FIGURES, NOTHING, Phase, Site
 from braincl_med.settings.privacy import Mode
 
 
@@ -49,7 +49,11 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
         figures = {**report.figures, "epsilon": site.ledger.epsilon()} if phase.bounded else report.figures
         report = replace(report, examples=examples, loss=None, figures=figures)
     classes = order.registry.seen(order.task)
-    if reason := objection_to_figures(report.figures, phase.answer is FIGURES, classes, noisy=noisy):
+    if phase.answer is EXAMINED:
+        reason = objection_to_examination(report.figures, classes)
+    else:
+        reason = objection_to_figures(report.figures, phase.answer is FIGURES, classes, noisy=noisy)
+    if reason:
         raise FederationError(f"what {phase.name} counted cannot be sent: {reason}")
     federation = site.config.federation
     if learned and phase.answer.summed and federation.update_bits == 8 and not federation.masked:

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from braincl_med.streams.tasks import Registry
 
-SCHEMA_VERSION = 2
-"""Version 1 had no table `privacy`."""
+SCHEMA_VERSION = 3
+"""Version 1 had no table `privacy`, version 2 none `examination`."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiment (
   name TEXT PRIMARY KEY, method TEXT NOT NULL, seed INTEGER NOT NULL, config TEXT NOT NULL,
@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS storage (
 CREATE TABLE IF NOT EXISTS privacy (
   experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL, epsilon REAL NOT NULL,
   PRIMARY KEY (experiment, after_task, hospital));
+CREATE TABLE IF NOT EXISTS examination (
+  experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL, made TEXT NOT NULL,
+  told TEXT NOT NULL, PRIMARY KEY (experiment, after_task, hospital));
 CREATE TABLE IF NOT EXISTS audit (
   number INTEGER PRIMARY KEY AUTOINCREMENT, made TEXT NOT NULL, passed INTEGER NOT NULL, report TEXT NOT NULL);
 """

@@ -3,7 +3,8 @@
     experiment ─┬─ step         one exchange with the hospitals: seconds, bytes on the wire, who was missing
                 ├─ confusion    test scans counted by hospital, true class and predicted class, after each task
                 ├─ score        histograms of confidence scores of known and unknown scans, after each task
-                └─ storage      bytes at rest by hospital and item, after each task
+                ├─ storage      bytes at rest by hospital and item, after each task
+                └─ examination  what each hospital told when it examined the network after a task
     audit           one audit of vaults
 
 All that is derived (accuracies, forgetting, fairness, AUROC) is computed from these by `evaluation`.
@@ -23,12 +24,12 @@ from braincl_med.foundation.errors import RecordsError
 from braincl_med.foundation.files import is_locked
 from braincl_med.foundation.places import server_folder
 from braincl_med.records.alive import SILENT_SECONDS, now, read_sign, seconds_since
-from braincl_med.records.database import Database
+from braincl_med.records.examinations import Examinations, later_tables
 from braincl_med.records.schema import SILENT, STOPPED, Audit, Experiment, Status, Step
 from braincl_med.streams.tasks import Registry
 
 
-class RunStore(Database):
+class RunStore(Examinations):
     """Reads and writes one run store; made as `Database`."""
 
     # What the server app writes.
@@ -85,7 +86,7 @@ class RunStore(Database):
                 "DELETE FROM step WHERE experiment=? AND (task>? OR task=? AND position>=?)",
                 (name, task, task, position),
             )
-            for table in ("confusion", "score", "storage"):
+            for table in ("confusion", "score", "storage", *later_tables(db)):
                 db.execute(f"DELETE FROM {table} WHERE experiment=? AND after_task>=?", (name, task))
             db.execute(
                 "UPDATE experiment SET status='stopped', message=?, updated=? WHERE name=?", (message, now(), name)
@@ -94,7 +95,7 @@ class RunStore(Database):
     def forget(self, name: str) -> None:
         """Remove all that is recorded of an experiment, before it starts afresh."""
         with self._connection() as db:
-            for table in ("step", "confusion", "score", "storage", "privacy"):
+            for table in ("step", "confusion", "score", "storage", "privacy", *later_tables(db)):
                 db.execute(f"DELETE FROM {table} WHERE experiment=?", (name,))
             db.execute("DELETE FROM experiment WHERE name=?", (name,))
 

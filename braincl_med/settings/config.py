@@ -50,6 +50,8 @@ class StreamConfig(Section):
     divided (`streams.shares`): evenly, in Dirichlet proportions (`alpha`), every class at as few hospitals as can be,
     or evenly but for the last hospital, which has scans of one class of the task alone. With `evaluate: val`
     answers to validation scans are counted, so that settings can be chosen without a look at the test scans.
+    `examine` says after which tasks hospitals examine the network too (`methods.examine`), on at most
+    `examined-per-class` scans of a class.
     `fit` says how a hospital's own pictures become squares, and `bad-scans` whether files that are no scans to learn
     from (`scans.refusals`) stop it or are left out. With `cache` their pixels lie at the hospital, as raw scans, from
     the look through its folder until they are encoded, so that each is decoded once.
@@ -63,6 +65,8 @@ class StreamConfig(Section):
     train_per_class: int = Field(default=1000, ge=1)
     test_per_class: int = Field(default=50, ge=1)
     evaluate: Literal["test", "val"] = "test"
+    examine: Literal["never", "last", "each"] = "never"
+    examined_per_class: int = Field(default=20, ge=1, le=10_000)
     imbalance: float = Field(default=1, ge=1)
     size: int = Field(default=28, ge=28, le=224, multiple_of=4)
     share: Literal["iid", "dirichlet", "by-class", "one-class"] = "iid"
@@ -225,6 +229,11 @@ class ExperimentConfig(Section):
             raise ValueError(
                 "sleep-classifier 'discriminant' follows sleep: leave it out where sleep-enabled is false"
             )
+        if self.stream.examine != "never" and (self.privacy.mode != "off" or self.federation.masked):
+            raise ValueError(
+                f"stream-examine '{self.stream.examine}' lets every hospital tell counts that neither privacy-mode "
+                "nor federation-masking would cover: leave it out"
+            )
         if self.privacy.mode != "off" and self.method != "braincl":
             raise ValueError(f"privacy-mode '{self.privacy.mode}' is for method braincl, not for {self.method}")
         for section, key, allowed, reason in OUTSIDE[self.privacy.mode]:
@@ -301,7 +310,8 @@ class ExperimentConfig(Section):
 FREE: tuple[str, ...] = (
     "resume", "state-root", "data-root", "vault-key", "network-key", "federation-quorum", "federation-wait-seconds",
     "federation-round-timeout-seconds", "federation-farthest", "stream-download", "stream-fallback",
-    "stream-bad-scans", "stream-cache", "cortex-weights", "privacy-epsilon",
+    "stream-bad-scans", "stream-cache", "stream-examine", "stream-examined-per-class", "cortex-weights",
+    "privacy-epsilon",
 )  # fmt: skip
 """Keys that may change at any time, also within a task."""
 BETWEEN_TASKS: tuple[str, ...] = (
