@@ -17,6 +17,8 @@ page = st.navigation(
         st.Page("views/accuracy.py", title="Accuracy as diseases are added", icon=":material/show_chart:"),
         st.Page("views/fairness.py", title="Fairness", icon=":material/balance:"),
         st.Page("views/unknown.py", title="Unknown scans", icon=":material/help_center:"),
+        st.Page("views/sure.py", title="How sure is it?", icon=":material/speed:"),
+        st.Page("views/poor.py", title="Poor images", icon=":material/blur_on:"),
         st.Page("views/memory.py", title="Memory and network", icon=":material/database:"),
         st.Page("views/add.py", title="Add a diagnosis", icon=":material/add_circle:"),
         st.Page("views/audit.py", title="Audit", icon=":material/verified_user:"),

@@ -11,6 +11,8 @@ import streamlit as st
 
 from apps.dashboard.limits import read_limits
 from braincl_med.evaluation.verdict import Limits
+from braincl_med.records.examined import Examined
+from braincl_med.records.examined import examined as examined_of
 from braincl_med.records.schema import Audit, Experiment
 from braincl_med.records.standing import Standing, standing_of
 from braincl_med.records.store import RunStore
@@ -108,6 +110,11 @@ def standing(name: str) -> Standing:
         RecordsError: as `names`.
     """
     return standing_of(_store(), name)
+
+
+def examined(name: str) -> Examined | None:
+    """What `braincl evaluate` measured last of an experiment; None where it measured nothing."""
+    return examined_of(_store(), name)
 
 
 def last_audit() -> Audit | None:

@@ -1,4 +1,4 @@
-"""Words for what the run store names: methods, phases, what is kept, scores."""
+"""Words for what the run store names: methods, phases, what is kept, scores, groups of scans."""
 
 METHODS = {
     "braincl": "BrainCL: hospitals keep coded memories, no scans",
@@ -40,10 +40,24 @@ PHASES = {
     "head": "head: learn the new diagnoses",
     "consolidate": "consolidate: train on dreams",
     "evaluate": "evaluate: test scans are counted",
+    "examine": "examine: calibration, unknown and poor scans are counted",
 }
 SCORES = {
     "familiarity": "likeness to the classes learnt (Mahalanobis distance)",
     "energy": "energy (log-sum-exp)",
     "max-softmax": "highest probability (softmax)",
     "certainty": "agreement of the network's draws (MESU)",
+    "combined": "probability and likeness together",
+    "relative-mahalanobis": "likeness beyond that to any scan (relative Mahalanobis)",
+    "neighbours": "likeness to the nearest scans",
+    "virtual-logit": "energy and what no class explains (ViM)",
+}
+GROUPS = {
+    "known-correct": "right answers",
+    "known-wrong": "mistakes",
+    "unknown-near": "unknown scans of a known kind",
+    "unknown-far": "other examinations altogether",
+    "artefact-text": "burnt-in text",
+    "artefact-ruler": "a ruler in the picture",
+    "artefact-corner": "a black corner",
 }

@@ -41,6 +41,8 @@ PAGES = {
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",
     "unknown": "Unknown scans",
+    "sure": "How sure is it?",
+    "poor": "Poor images",
     "memory": "Memory and network",
     "add": "Add a diagnosis",
     "audit": "Audit",

@@ -27,11 +27,13 @@ PAGES = {
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",
     "unknown": "Unknown scans",
+    "sure": "How sure is it?",
+    "poor": "Poor images",
     "memory": "Memory and network",
     "add": "Add a diagnosis",
     "audit": "Audit",
 }
-FIGURES = [page for page in PAGES if page not in ("add", "audit")]
+FIGURES = [page for page in PAGES if page not in ("add", "audit", "poor", "sure")]
 
 
 def metrics(app: AppTest) -> dict[str, str]:
