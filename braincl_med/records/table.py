@@ -26,6 +26,15 @@ def size(amount: float | None) -> str:
     return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 100 else f"{amount:#.3g} {units[0]}"
 
 
+def points(difference: float | None) -> str:
+    """A difference of shares of 1, in percentage points; `-` where there is none.
+
+    >>> [points(d) for d in (0.034, -0.02, float("nan"), None)]
+    ['3.4 points', '-2.0 points', '-', '-']
+    """
+    return "-" if difference is None or isnan(difference) else f"{100 * difference:.1f} points"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person reads them.
 

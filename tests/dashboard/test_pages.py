@@ -17,7 +17,7 @@ from braincl_med.records.database import STORE_NAME
 from braincl_med.records.schema import TOGETHER
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
-from braincl_med.records.table import percent, size
+from braincl_med.records.table import percent, points, size
 from tests.dashboard.conftest import OpenPage
 from tests.records.example_store import AUDIT, REAL, REGISTRY, begin, build_example, confusion_after, learn
 
@@ -207,7 +207,7 @@ def test_overview_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path
     assert metrics(app) == {
         "Average accuracy": percent(summary.average_accuracy),
         "Accuracy now": percent(summary.last_accuracy),
-        "Forgetting": percent(summary.forgetting),
+        "Forgetting": points(summary.forgetting),
         "Weakest diagnosis": percent(summary.fairness.worst_accuracy if summary.fairness else None),
         "Kept on disk": size(summary.bytes_at_rest),
         "Sent over the network": size(summary.bytes_on_wire),
@@ -242,7 +242,7 @@ def test_curves_may_be_one_for_each_diagnosis_or_none(open_page: OpenPage, tmp_p
 def test_fairness_says_what_chance_does(open_page: OpenPage, tmp_path: Path) -> None:
     fair = summarise(build_example(tmp_path), "memories").fairness
     assert fair is not None
-    assert f"by up to {percent(fair.hospital_chance)}" in words(open_page("fairness", "memories"))
+    assert f"by up to {points(fair.hospital_chance)}" in words(open_page("fairness", "memories"))
 
 
 def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:

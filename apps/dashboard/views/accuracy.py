@@ -9,6 +9,7 @@ import streamlit as st
 from apps.dashboard import charts, data, frame
 from braincl_med.evaluation.continual import class_accuracies
 from braincl_med.records.table import percent
+from braincl_med.records.table import points as in_points
 
 MOST_CURVES = 8
 ALL = "all known diagnoses"
@@ -92,7 +93,7 @@ frame.cards(
         ),
         (
             "Forgetting",
-            percent(record.summary.forgetting),
+            in_points(record.summary.forgetting),
             "The best accuracy a former group ever had minus the one it has now, averaged over former groups.",
         ),
     ]

@@ -7,7 +7,7 @@ import streamlit as st
 from apps.dashboard import charts, data, frame
 from braincl_med.evaluation.intervals import wilson
 from braincl_med.records.schema import TOGETHER
-from braincl_med.records.table import percent
+from braincl_med.records.table import percent, points
 
 
 def with_interval(name: str, correct: int, scans: int) -> dict[str, object]:
@@ -59,11 +59,11 @@ latest = record.counts[-1]
 hospitals = record.summary.hospitals
 summed = hospitals == (TOGETHER,)
 if not summed:
-    chance = f"chance alone gives up to {percent(fair.hospital_chance)} in 95 of 100 cases."
+    chance = f"chance alone gives up to {points(fair.hospital_chance)} in 95 of 100 cases."
     about = f"Best minus worst hospital, each on its own test scans. Where all are served alike, {chance}"
     figures.append(("Between hospitals", fair.hospital_spread, about))
-st.caption("Largest differences in accuracy; 0 % is equal treatment, and few test scans never give exactly that.")
-frame.cards((label, percent(value), about) for label, value, about in figures)
+st.caption("Largest differences in accuracy; 0 points are equal treatment; few scans never give exactly that.")
+frame.cards((label, points(value), about) for label, value, about in figures)
 
 st.subheader("By hospital")
 if summed:
@@ -81,7 +81,7 @@ if len(rows) > 1:
     above = fair.hospital_spread > fair.hospital_chance
     st.caption(
         "All hospitals use the same network. With so few test scans chance alone sets the best and the worst apart "
-        f"by up to {percent(fair.hospital_chance)} (95 of 100 cases); here it is {percent(fair.hospital_spread)}, "
+        f"by up to {points(fair.hospital_chance)} (95 of 100 cases); here it is {points(fair.hospital_spread)}, "
         + ("more than chance explains." if above else "no sign of unequal treatment.")
     )
 silent = [name for name, counts in zip(hospitals, latest, strict=True) if not counts.sum()]

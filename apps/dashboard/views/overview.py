@@ -9,12 +9,13 @@ from apps.dashboard import charts, frame
 from apps.dashboard.words import METHODS
 from braincl_med.records.summary import Summary
 from braincl_med.records.table import duration, percent, size
+from braincl_med.records.table import points as in_points
 
 HELP = {
     "average": "After every group of diseases all known diagnoses are tested; this is the mean of those accuracies.",
     "last": "The share of test scans of all known diagnoses that are recognised now.",
     "forgetting": "How far accuracy on earlier groups has fallen below the best they ever had, on average. "
-    "0 % means nothing was forgotten; below 0 % means they improved.",
+    "0 points mean nothing was forgotten; below 0 they improved.",
     "worst": "The accuracy of the diagnosis that is recognised least.",
     "rest": "What all hospitals together keep on disk for good: with BrainCL coded memories and the "
     "networks that recall them.",
@@ -26,10 +27,10 @@ def headline(summary: Summary) -> None:
     """Six figures."""
     worst = summary.fairness
     figures = [
-        ("Average accuracy", percent(summary.average_accuracy), HELP["average"]),
         ("Accuracy now", percent(summary.last_accuracy), HELP["last"]),
-        ("Forgetting", percent(summary.forgetting), HELP["forgetting"]),
         ("Weakest diagnosis", percent(worst.worst_accuracy if worst else None), HELP["worst"]),
+        ("Forgetting", in_points(summary.forgetting), HELP["forgetting"]),
+        ("Average accuracy", percent(summary.average_accuracy), HELP["average"]),
         ("Kept on disk", frame.kept(summary), HELP["rest"]),
         ("Sent over the network", size(summary.bytes_on_wire), HELP["wire"]),
     ]
@@ -48,8 +49,8 @@ def learned(summary: Summary) -> pd.DataFrame:
                         "Group": f"{number + 1} · {task.name}",
                         "Diagnosis": row.name,
                         "State": "learned" if done else "to learn",
-                        "Test scans": str(row.scans) if done else "-",
-                        "When first learned": percent(row.first),
+                        "Test scans": row.scans if done else None,
+                        "When first learned": None if isnan(row.first) else 100 * row.first,
                         "Now": None if isnan(row.now) else 100 * row.now,
                     }
                 )
@@ -64,9 +65,9 @@ def comparison(summaries: list[Summary]) -> pd.DataFrame:
         "Diagnoses": [str(len(s.classes)) for s in summaries],
         "Status": [frame.STATUS.get(s.status, s.status) for s in summaries],
         "Groups learned": [f"{s.evaluated} of {len(s.tasks)}" for s in summaries],
-        "Average accuracy": [percent(s.average_accuracy) for s in summaries],
         "Accuracy now": [percent(s.last_accuracy) for s in summaries],
-        "Forgetting": [percent(s.forgetting) for s in summaries],
+        "Average accuracy": [percent(s.average_accuracy) for s in summaries],
+        "Forgetting": [in_points(s.forgetting) for s in summaries],
         "Weakest diagnosis": [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries],
         "ε spent": ["-" if s.epsilon is None else f"{s.epsilon:.2f}" for s in summaries],
         "Kept on disk": [frame.kept(s) for s in summaries],
@@ -99,7 +100,9 @@ st.dataframe(
     hide_index=True,
     width="stretch",
     column_config={
-        "When first learned": st.column_config.TextColumn(help="Accuracy right after its group was learned"),
+        "When first learned": st.column_config.NumberColumn(
+            format="%.1f %%", help="Accuracy right after its group was learned"
+        ),
         "Now": st.column_config.ProgressColumn(
             format="%.1f %%", min_value=0, max_value=100, help="Accuracy after the latest group"
         ),
