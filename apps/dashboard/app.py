@@ -13,6 +13,7 @@ st.set_page_config(page_title="BrainCL-Med", page_icon=str(HERE / "icon.svg"), l
 page = st.navigation(
     [
         st.Page("views/ready.py", title="Can I use it?", icon=":material/fact_check:", default=True),
+        st.Page("views/diagnosis.py", title="A diagnosis", icon=":material/search:"),
         st.Page("views/overview.py", title="Overview", icon=":material/dashboard:"),
         st.Page("views/accuracy.py", title="Accuracy as diseases are added", icon=":material/show_chart:"),
         st.Page("views/fairness.py", title="Fairness", icon=":material/balance:"),

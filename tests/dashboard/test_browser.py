@@ -37,6 +37,7 @@ FLAGS = (
 )
 PAGES = {
     "": "Can I use it?",
+    "diagnosis": "A diagnosis",
     "overview": "Overview",
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",

@@ -23,6 +23,7 @@ from tests.records.example_store import AUDIT, REAL, REGISTRY, begin, build_exam
 
 PAGES = {
     "ready": "Can I use it?",
+    "diagnosis": "A diagnosis",
     "overview": "Overview",
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",

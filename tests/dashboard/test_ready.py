@@ -11,6 +11,7 @@ from apps.cli.main import app as cli
 from apps.dashboard.launch import ENTRY
 from apps.dashboard.limits import limits_of, read_limits
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.records.store import RunStore
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.test_pages import words
 from tests.records.example_store import build_example
@@ -87,3 +88,16 @@ def test_a_file_with_something_else_is_refused_before_anything_starts(tmp_path: 
 
 def test_limits_are_percent() -> None:
     assert limits_of({"sensitivity": 80, "scans": "50"}, "here").asked == {"sensitivity": 0.8, "scans": 50}
+
+
+def test_a_diagnosis_is_told_with_its_counts_and_what_it_is_taken_for(open_page: OpenPage, tmp_path: Path) -> None:
+    counts = RunStore(build_example(tmp_path).path.parent).confusions("no-memory")[1].sum(1)[-1]
+    app = open_page("diagnosis", "no-memory")
+    assert not app.exception
+    weakest = int((counts.diagonal() / counts.sum(1)).argmin())
+    assert app.main.selectbox[0].value == weakest
+    found = next(card.value for card in app.metric if card.label == "Found")
+    assert found.startswith(f"{counts[weakest, weakest]} of {counts[weakest].sum()} (")
+    taken = app.dataframe[0].value
+    assert taken["Test scans"].sum() == counts[weakest].sum() - counts[weakest, weakest]
+    assert list(taken["Test scans"]) == sorted(taken["Test scans"], reverse=True)

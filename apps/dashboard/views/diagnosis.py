@@ -1,0 +1,75 @@
+"""One diagnosis: is it found, is it right when it is called, what is it taken for, and how has that moved."""
+
+from math import isnan
+
+import pandas as pd
+import streamlit as st
+
+from apps.dashboard import charts, frame
+from braincl_med.evaluation.continual import class_accuracies
+from braincl_med.evaluation.diagnosis import Diagnosis, Share, diagnoses
+from braincl_med.evaluation.verdict import in_words
+from braincl_med.records.schema import TOGETHER
+
+
+def said(share: Share) -> str:
+    """A share with its interval; why there is none."""
+    if share.withheld:
+        return "withheld: too few scans"
+    return in_words(share) if share.whole else "-"
+
+
+def cards(row: Diagnosis) -> None:
+    """What was counted of it now."""
+    first = "-" if isnan(row.first) else f"{100 * row.first:.0f} %"
+    frame.cards(
+        [
+            ("Found", said(row.found), "Of its own test scans, those that were called by its name (sensitivity)."),
+            ("Right when called", said(row.right), "Of the scans called so, those that are of it (precision)."),
+            ("False alarms", said(row.false_alarms), "Of all other test scans, those that were called so."),
+            ("Found right after it was learned", first, "The share of its test scans after its own group."),
+        ]
+    )
+
+
+frame.begin("A diagnosis", "How well the shared network knows one diagnosis, and what it is confused with.")
+record = frame.chosen()
+frame.need_evaluation(record)
+summary = record.summary
+tasks = [range(task.classes[0], task.classes[-1] + 1) for task in summary.tasks]
+smallest = record.experiment.config.get("federation", {}).get("smallest-group", 1)
+rows = {row.number: row for row in diagnoses(record.counts.sum(1), tasks, smallest)}
+names = {row.number: row.name for row in summary.classes}
+weakest = sorted(rows, key=lambda number: (isnan(rows[number].found.value), rows[number].found.value))
+chosen = st.selectbox("Diagnosis, the weakest first", weakest, format_func=lambda number: names[number])
+row = rows[chosen]
+learned = next(number for number, task in enumerate(tasks) if chosen in task)
+st.subheader(f"{frame.plain(summary.name)}: {frame.plain(names[chosen])}")
+st.caption(f"Learned in group {learned + 1} ({frame.plain(summary.tasks[learned].name)}).")
+cards(row)
+
+if row.taken_for:
+    st.markdown("**What it is taken for**")
+    taken = [(names[other], count, 100 * count / row.found.whole) for other, count in row.taken_for]
+    frame.figures(pd.DataFrame(taken, columns=["Called", "Test scans", "Of its scans, %"]))
+
+shares = class_accuracies(record.counts.sum(1))[learned:, chosen]
+if len(shares) > 1 and not row.found.withheld:
+    st.markdown("**As further diagnoses were added**")
+    points = pd.DataFrame(
+        {"After": record.tasks[learned:], "Found": shares, "Diagnosis": [names[chosen]] * len(shares)}
+    )
+    st.altair_chart(
+        charts.curves(points, "After", "Found", "Diagnosis", [names[chosen]], "After learning", "Found"),
+        width="stretch",
+    )
+
+if summary.hospitals != (TOGETHER,) and len(summary.hospitals) > 1:
+    st.markdown("**By hospital**")
+    told = []
+    for number, hospital in enumerate(summary.hospitals):
+        scans = int(record.counts[-1, number, chosen].sum())
+        found = Share(int(record.counts[-1, number, chosen, chosen]), scans, withheld=0 < scans < smallest)
+        told.append({"Hospital": hospital, "Found": said(found)})
+    frame.table(pd.DataFrame(told).set_index("Hospital"))
+    st.caption("Few scans at each hospital: look at the intervals before you compare.")
