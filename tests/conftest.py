@@ -11,7 +11,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from hypothesis import settings
 
 # On a machine with too much to do an example may take any time; what takes too long ends by pytest's own limit.
-settings.register_profile("patient", deadline=None, max_examples=40)
+settings.register_profile("patient", deadline=None, max_examples=25)
 settings.load_profile("patient")
 
 

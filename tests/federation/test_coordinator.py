@@ -107,7 +107,7 @@ def _run_and_be_killed(state, stop_at, place, overrides=None):
 
 @pytest.mark.parametrize(
     ("stop_at", "place"),
-    [(1, "after"), (8, "before"), (9, "after"), (10, "saving")],
+    [(1, "after"), (9, "before"), (10, "saving")],
 )
 def test_a_killed_run_resumes_to_the_same_results(finished, tmp_path, stop_at, place):
     assert ended(_run_and_be_killed, tmp_path, stop_at, place) == -signal.SIGKILL

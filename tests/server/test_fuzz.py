@@ -34,7 +34,7 @@ from tests.federation.experiments import tiny
 from tests.server.mutations import mutated
 
 HELD = dict[str, Weights]().get
-COUNT = int(os.environ.get("BRAINCL_FUZZ", "150"))
+COUNT = int(os.environ.get("BRAINCL_FUZZ", "100"))
 pytestmark = pytest.mark.timeout(60 + COUNT)
 
 
