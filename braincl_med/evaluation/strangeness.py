@@ -54,13 +54,14 @@ def virtual_logit(features: Points, known: Points, weight: Points, bias: Points,
     Args:
         features, known: as said.
         weight, bias: (classes, d) and (classes,).
-        kept: dimensions of the principal subspace, below d; None for half of d.
+        kept: dimensions of the principal subspace, below d; None for half of d, or of the samples where these are
+            fewer: they span no more, and what lies beyond would be nothing but rounding.
     """
     rows, points, samples = (array.astype(np.float64) for array in (weight, features, known))
     origin = -np.linalg.pinv(rows) @ bias.astype(np.float64)
     centred = samples - origin
     directions = np.linalg.eigh(centred.T @ centred / len(samples))[1]
-    rest = directions[:, : len(origin) - (len(origin) // 2 if kept is None else kept)]
+    rest = directions[:, : len(origin) - (min(len(origin), len(samples)) // 2 if kept is None else kept)]
     beyond = np.linalg.norm(centred @ rest, axis=1).mean()
     alpha = (samples @ rows.T + bias).max(1).mean() / beyond if beyond else 0.0
     logits = points @ rows.T + bias

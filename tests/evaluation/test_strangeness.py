@@ -59,6 +59,15 @@ def test_virtual_logits_are_pytorch_oods(features, monkeypatch):
     assert virtual_logit(points, known, weight, bias, kept=5) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
+def test_virtual_logits_of_fewer_samples_than_dimensions_are_no_rounding():
+    rng = np.random.default_rng(6)
+    weight, bias = rng.normal(0, 1, (3, 64)), rng.normal(0, 1, 3)
+    known, alike, strange = rng.normal(0, 1, (20, 64)), rng.normal(0, 1, (40, 64)), rng.normal(0, 3, (40, 64))
+    scores = virtual_logit(np.concatenate([alike, strange]), known, weight, bias)
+    assert np.abs(scores).max() < 1000
+    assert roc_auc_score([1] * 40 + [0] * 40, scores) > 0.9
+
+
 def test_the_combination_finds_both_what_one_finds_and_what_the_other_does():
     rng = np.random.default_rng(5)
 
