@@ -42,8 +42,8 @@ def _outcome(vaults: list[Found]) -> str:
     if bad:
         failed = sorted({c["check"] for v in vaults for c in v["checks"] if not c["passed"]})
         return (
-            f"Something is wrong with {_listed(bad)}: these checks failed: {'; '.join(failed)}. The lines marked ✘ "
-            "below name each file; have them looked at before the vaults are used or copied."
+            f"Something is wrong with {_listed(bad)}: these checks failed: {'; '.join(failed)}. Their "
+            "lines name each file; have them looked at before the vaults are used or copied."
         )
     return (
         f"In {_listed([vault['vault'] for vault in vaults])} nothing was found but coded memories, intact and where "
