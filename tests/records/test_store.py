@@ -212,6 +212,22 @@ def test_a_newer_programs_store_is_refused(store: RunStore) -> None:
             RunStore(store.path.parent, create=create)
 
 
+def test_a_former_versions_store_has_no_examination_and_is_read_taken_back_and_forgotten(store: RunStore) -> None:
+    with sqlite3.connect(store.path) as db:
+        db.execute("DROP TABLE examination")
+        db.execute("PRAGMA user_version = 2")
+    name = "former"
+    begin(store, name)
+    reader = RunStore(store.path.parent)
+    assert reader.examinations(name) == {}
+    reader.take_back(name, 0, 0, "")
+    reader.forget(name)
+    assert name not in reader.experiments()
+    assert RunStore(store.path.parent, create=True).examinations(name) == {}
+    with sqlite3.connect(store.path) as db:
+        assert db.execute("SELECT COUNT(*) FROM examination").fetchone() == (0,)
+
+
 @pytest.mark.parametrize(
     "content", [b"no database at all, but some text " * 40, b"SQLite format 3\0" + b"\xff" * 4000]
 )
