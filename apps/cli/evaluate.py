@@ -11,7 +11,10 @@ from apps.cli.options import NetworkKeyOption, StateOption, VaultKeyOption, stat
 def evaluate(
     experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
     state: StateOption = None,
-    examined: Annotated[int, typer.Option("--examined", min=1, max=10_000, help="Scans of a class at most.")] = 20,
+    examined: Annotated[
+        int | None,
+        typer.Option("--examined", min=1, max=10_000, help="Scans of a class at most (stream-examined-per-class)."),
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the scans, as data-root in a run.")] = None,
     vault_key: VaultKeyOption = "",
     network_key: NetworkKeyOption = "",
@@ -26,8 +29,9 @@ def evaluate(
     root = state_root(state).resolve()
     keys = {"vault_key": vault_key, "network_key": network_key}
     config = examined_config(root, experiment, data_root=str(data.resolve()) if data else "", **keys)
-    stream = config.stream.model_copy(update={"examined_per_class": examined})
-    config = config.model_copy(update={"stream": stream})
+    if examined is not None:
+        stream = config.stream.model_copy(update={"examined_per_class": examined})
+        config = config.model_copy(update={"stream": stream})
     typer.echo(examine(config, lambda here: local_exchange(local_hospitals(here))))
     found = latest(RunStore(root), experiment)
     if found is not None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 import streamlit as st
 
 from apps.dashboard.limits import read_limits
-from braincl_med.evaluation.verdict import Limits
+from braincl_med.evaluation.diagnosis import Diagnosis, diagnoses
+from braincl_med.evaluation.verdict import Limits, weakness
 from braincl_med.records.examined import Examined
 from braincl_med.records.examined import examined as examined_of
 from braincl_med.records.schema import Audit, Experiment
@@ -18,6 +20,7 @@ from braincl_med.records.standing import Standing, standing_of
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.federation import FederationConfig
 
 PATIENCE_SECONDS = 0.5
 """How long a reader waits, several times a page, while another program has the store locked."""
@@ -44,6 +47,23 @@ class Record:
     def tasks(self) -> list[str]:
         """The tasks evaluated so far, numbered and named."""
         return [f"{i + 1} · {t.name}" for i, t in enumerate(self.summary.tasks[: self.summary.evaluated])]
+
+    @cached_property
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        """All known diagnoses after the latest task, the weakest first; too small groups are withheld."""
+        tasks = [range(task.classes[0], task.classes[-1] + 1) for task in self.summary.tasks]
+        return tuple(sorted(diagnoses(self.counts.sum(1), tasks, self.smallest), key=weakness))
+
+    @property
+    def smallest(self) -> int:
+        """Of fewer scans than these nothing is told."""
+        told = self.experiment.config.get("federation", {}).get("smallest-group")
+        return FederationConfig().smallest_group if told is None else int(told)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Classes by number, as a clinician reads them."""
+        return {row.number: row.name for row in self.summary.classes}
 
     @property
     def known(self) -> int:

@@ -8,7 +8,6 @@ on in a process forked from one that has imported everything once, and ends with
 import hashlib
 import io
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
@@ -95,7 +94,9 @@ def work(address: str, token: str, pinned: str, hospital: str) -> None:
     place when the signs of life have stopped for long enough.
     """
     executor = multiprocessing.parent_process()
-    end_with_parent(os.getppid() if executor is None or executor.pid is None else executor.pid)
+    assert executor is not None
+    assert executor.pid is not None  # this is a forked process
+    end_with_parent(executor.pid)
     try:
         with _connected(address, RuntimeTokenHttpInterceptor(token)) as client:
             alive = HeartbeatSender(make_task_heartbeat_fn_http(client))

@@ -13,7 +13,6 @@ from braincl_med.foundation.files import reading_error
 
 LOOK_SECONDS = 30.0
 """As often as SuperNodes give signs of life; after two that are missing the SuperLink takes one for away."""
-SILENT = "the SuperLink does not answer"
 
 
 class Watch:
@@ -36,11 +35,9 @@ class Watch:
         try:
             now = self._nodes()
         except httpx.HTTPError as error:
-            told = (
-                [] if self.silent else [f"{SILENT} ({type(error).__name__}): see superlink.log in the state folder"]
-            )
-            self.silent = True
-            return told
+            first, self.silent = not self.silent, True
+            told = f"the SuperLink does not answer ({type(error).__name__}): see superlink.log in the logs"
+            return [told] if first else []
         changed = ["the SuperLink answers again"] if self.silent else []
         for name, online in sorted(now.items()):
             if online != self.there.get(name, False):

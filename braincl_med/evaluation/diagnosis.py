@@ -94,9 +94,9 @@ def diagnoses(counts: Counts, tasks: Sequence[range], smallest: int = 1) -> tupl
         rows.append(
             Diagnosis(
                 number=number,
-                found=_share(part, int(scans[number]), smallest),
-                right=_share(part, int(called[number]), smallest),
-                false_alarms=_share(int(called[number]) - part, others, smallest),
+                found=share_of(part, int(scans[number]), smallest),
+                right=share_of(part, int(called[number]), smallest),
+                false_alarms=share_of(int(called[number]) - part, others, smallest),
                 taken_for=_taken_for(now[number], number) if scans[number] >= smallest else (),
                 first=float(accuracies[learned, number]) if scans[number] >= smallest else nan,
                 best=float(known.max()) if len(known) and scans[number] >= smallest else nan,
@@ -106,7 +106,8 @@ def diagnoses(counts: Counts, tasks: Sequence[range], smallest: int = 1) -> tupl
     return tuple(rows)
 
 
-def _share(part: int, whole: int, smallest: int) -> Share:
+def share_of(part: int, whole: int, smallest: int) -> Share:
+    """So many of so many; withheld where these are fewer than `smallest`."""
     return Share(part, whole, withheld=0 < whole < smallest)
 
 

@@ -93,7 +93,7 @@ def verdict(rows: Sequence[Diagnosis], names: Mapping[int, str], tasks: Sequence
         tasks: names of the groups of diagnoses, in the order of learning.
         limits: of the hospital.
     """
-    judged = tuple(_judged(row, names, tasks, limits) for row in sorted(rows, key=_weakness))
+    judged = tuple(_judged(row, names, tasks, limits) for row in sorted(rows, key=weakness))
     not_judged = tuple(words for name, words in WORDS.items() if name not in limits.asked)
     if not rows:
         return Verdict(None, "Nothing has been tested yet.", (), not_judged)
@@ -111,7 +111,7 @@ def verdict(rows: Sequence[Diagnosis], names: Mapping[int, str], tasks: Sequence
     return Verdict(True, said, judged, not_judged)
 
 
-def _weakness(row: Diagnosis) -> tuple[bool, float]:
+def weakness(row: Diagnosis) -> tuple[bool, float]:
     """Least found first; of what nothing is told comes before all."""
     return not isnan(row.found.value), row.found.value
 
@@ -138,7 +138,8 @@ def _judged(row: Diagnosis, names: Mapping[int, str], tasks: Sequence[str], limi
                 failed.append(name)
             elif not all(_meets(end, limit, at_least) for end in share.interval):
                 doubtful.append(name)
-    if limits.fall is not None and row.best - row.found.value > limits.fall:
+    # Of what nothing is told nobody knows what it lost; a diagnosis of the latest task has not lost anything yet.
+    if limits.fall is not None and (isnan(row.found.value) or row.best - row.found.value > limits.fall):
         failed.append("fall")
     if limits.scans is not None and row.found.whole < limits.scans:
         failed.append("scans")

@@ -8,11 +8,11 @@ from braincl_med.federation.judgement import implausible
 from braincl_med.federation.limits import Limits
 from braincl_med.federation.members import Member, Members
 from braincl_med.foundation.errors import FederationError
-from braincl_med.messages.figures import objection_to_examination, objection_to_figures
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import LONGEST_FAILURE, Report, size_of
 from braincl_med.methods.base import Method
-from braincl_med.methods.phase import EXAMINED, FIGURES, Phase
+from braincl_med.methods.phase import Phase
+from braincl_med.methods.publish import objection_of
 from braincl_med.settings.federation import FederationConfig
 
 log = logging.getLogger("braincl")
@@ -139,10 +139,7 @@ class Hospitals:
         if "classes" in answer.figures and CLASSIFIER_ROWS not in answer.weights:
             reason = reason or "it counts samples of classes, which was not asked for"
         classes, noisy = order.registry.seen(order.task), self.limits.privacy.mode != "off"
-        if phase.answer is EXAMINED:
-            reason = reason or objection_to_examination(answer.figures, classes)
-        else:
-            reason = reason or objection_to_figures(answer.figures, phase.answer is FIGURES, classes, noisy=noisy)
+        reason = reason or objection_of(answer.figures, phase, classes, noisy=noisy)
         encoded = self.members.members.get(answer.hospital, Member()).encoded
         return reason or self.limits.objection(answer, order, phase, encoded) or ""
 

@@ -60,7 +60,7 @@ def _examine(site: Site, order: Order) -> Report:
     known = few(Scans.join([site.evaluated(order.registry, task) for task in tasks]), asked.per_class)
     answers = judge.answers(known.images)
     right = answers.logits.argmax(1) == known.labels
-    groups = {**_unchanged(judge, answers, right), **_strange(judge, order, known)}
+    groups = {**_unchanged(judge, answers, right), **_strange(judge, order, asked.per_class, known)}
     sure = scores_of(answers.logits / asked.temperature)["max-softmax"]
     limits = judge.thresholds
     examination = Examination(
@@ -91,10 +91,9 @@ def _unchanged(judge: Judge, answers: Answers, right: Right) -> dict[str, Scores
     }
 
 
-def _strange(judge: Judge, order: Order, known: Scans) -> dict[str, Scores]:
+def _strange(judge: Judge, order: Order, per_class: int, known: Scans) -> dict[str, Scores]:
     """Scores of scans that nobody should rely on: of later tasks, of other sets, and with something drawn on them."""
     site, later = judge.site, range(order.task + 1, len(order.registry.tasks))
-    per_class = order.examine.per_class if order.examine else 1
     near = [few(site.evaluated(order.registry, task), per_class).images for task in later]
     far = [images[: per_class * len(order.registry.classes)] for images in site.unknown(order.registry)]
     parts = {group: np.concatenate(told) for group, told in zip(UNKNOWN, (near, far), strict=True) if told}

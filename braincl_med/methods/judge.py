@@ -1,7 +1,7 @@
 """Every score of a scan's familiarity that a hospital has, and thresholds of each from its reference scans."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from braincl_med.cortex.cortex import Cortex, apart, extract_features
@@ -90,9 +90,9 @@ class Judge:
         if not len(chosen):
             return judge
         answers = judge.answers(chosen.images)
-        single = judge.scores(answers)
-        judge = cls(site, cortex, samples, features, familiarity, single, Reference(source=source, scans=len(chosen)))
-        return cls(site, cortex, samples, features, familiarity, judge.scores(answers), judge.source)
+        where = Reference(source=source, scans=len(chosen))
+        single = replace(judge, reference=judge.scores(answers), source=where)
+        return replace(single, reference=single.scores(answers))  # with the combination, which needs the single ones
 
     def answers(self, images: Images) -> Answers:
         """What the network says of scans."""

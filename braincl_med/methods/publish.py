@@ -1,6 +1,7 @@
 """The one place through which what a hospital learned from its scans leaves it."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -26,6 +27,20 @@ def require_bounded(phase: Phase, mode: Mode) -> None:
         )
 
 
+def objection_of(figures: dict[str, Any], phase: Phase, classes: int, *, noisy: bool) -> str | None:
+    """Why the figures of an answer may neither be sent nor used, or None; at both ends of the wire the same.
+
+    Args:
+        figures: of an answer to `phase`.
+        phase: which says what kind they are of.
+        classes: known so far.
+        noisy: as `objection_to_figures`.
+    """
+    if phase.answer is EXAMINED:
+        return objection_to_examination(figures, classes)
+    return objection_to_figures(figures, phase.answer is FIGURES, classes, noisy=noisy)
+
+
 def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
     """The report as it may be sent: with the tensors that the phase answers with, finite and of the shapes that came,
     and figures of an allow-list.
@@ -49,11 +64,7 @@ def publish(site: Site, phase: Phase, order: Order, report: Report) -> Report:
         figures = {**report.figures, "epsilon": site.ledger.epsilon()} if phase.bounded else report.figures
         report = replace(report, examples=examples, loss=None, figures=figures)
     classes = order.registry.seen(order.task)
-    if phase.answer is EXAMINED:
-        reason = objection_to_examination(report.figures, classes)
-    else:
-        reason = objection_to_figures(report.figures, phase.answer is FIGURES, classes, noisy=noisy)
-    if reason:
+    if reason := objection_of(report.figures, phase, classes, noisy=noisy):
         raise FederationError(f"what {phase.name} counted cannot be sent: {reason}")
     federation = site.config.federation
     if learned and phase.answer.summed and federation.update_bits == 8 and not federation.masked:

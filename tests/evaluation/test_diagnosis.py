@@ -117,6 +117,7 @@ def test_groups_below_the_smallest_are_withheld_and_never_ready():
     assert said.ready is False
     assert "fewer test scans than may be told of" in said.sentence
     assert "3" not in said.sentence.split("Eosinophil")[1]
+    assert verdict(rows, NAMES, TASKS, Limits(fall=0.5)).ready is False, "nobody knows what it lost"
 
 
 def test_limits_are_strict():

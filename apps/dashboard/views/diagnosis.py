@@ -7,7 +7,7 @@ import streamlit as st
 
 from apps.dashboard import charts, frame
 from braincl_med.evaluation.continual import class_accuracies
-from braincl_med.evaluation.diagnosis import Diagnosis, Share, diagnoses
+from braincl_med.evaluation.diagnosis import Diagnosis, Share, share_of
 from braincl_med.evaluation.verdict import in_words
 from braincl_med.records.schema import TOGETHER
 
@@ -36,14 +36,10 @@ frame.begin("A diagnosis", "How well the shared network knows one diagnosis, and
 record = frame.chosen()
 frame.need_evaluation(record)
 summary = record.summary
-tasks = [range(task.classes[0], task.classes[-1] + 1) for task in summary.tasks]
-smallest = record.experiment.config.get("federation", {}).get("smallest-group", 1)
-rows = {row.number: row for row in diagnoses(record.counts.sum(1), tasks, smallest)}
-names = {row.number: row.name for row in summary.classes}
-weakest = sorted(rows, key=lambda number: (isnan(rows[number].found.value), rows[number].found.value))
-chosen = st.selectbox("Diagnosis, the weakest first", weakest, format_func=lambda number: names[number])
+names, rows = record.names, {row.number: row for row in record.diagnoses}
+chosen = st.selectbox("Diagnosis, the weakest first", list(rows), format_func=lambda number: names[number])
 row = rows[chosen]
-learned = next(number for number, task in enumerate(tasks) if chosen in task)
+learned = next(number for number, task in enumerate(summary.tasks) if chosen in task.classes)
 st.subheader(f"{frame.plain(summary.name)}: {frame.plain(names[chosen])}")
 st.caption(f"Learned in group {learned + 1} ({frame.plain(summary.tasks[learned].name)}).")
 cards(row)
@@ -68,8 +64,8 @@ if summary.hospitals != (TOGETHER,) and len(summary.hospitals) > 1:
     st.markdown("**By hospital**")
     told = []
     for number, hospital in enumerate(summary.hospitals):
-        scans = int(record.counts[-1, number, chosen].sum())
-        found = Share(int(record.counts[-1, number, chosen, chosen]), scans, withheld=0 < scans < smallest)
+        counts = record.counts[-1, number, chosen]
+        found = share_of(int(counts[chosen]), int(counts.sum()), record.smallest)
         told.append({"Hospital": hospital, "Found": said(found)})
     frame.table(pd.DataFrame(told).set_index("Hospital"))
     st.caption("Few scans at each hospital: look at the intervals before you compare.")

@@ -7,7 +7,6 @@ import streamlit as st
 
 from apps.dashboard import data, frame
 from apps.dashboard.limits import KNOWN, SHARES, limits_of
-from braincl_med.evaluation.diagnosis import Diagnosis, diagnoses
 from braincl_med.evaluation.verdict import WORDS, Judged, Limits, Verdict, verdict
 from braincl_med.foundation.errors import BrainclError
 
@@ -76,26 +75,20 @@ def state(one: Judged) -> str:
     return "by chance?" if one.doubtful else "met"
 
 
-def table(rows: dict[int, Diagnosis], found: Verdict, names: dict[int, str]) -> pd.DataFrame:
+def table(record: data.Record, found: Verdict) -> pd.DataFrame:
     """A row for every diagnosis, the weakest first; numbers stay numbers, so that they sort as such."""
 
     def share(value: float) -> float | None:
         return None if isnan(value) else 100 * value
 
     told = []
-    for one in found.judged:
-        row = rows[one.number]
+    names = record.names
+    for row, one in zip(record.diagnoses, found.judged, strict=True):
         low, high = row.found.interval
         told.append(
             {
                 "Diagnosis": names[row.number],
-                "Limits": "fails"
-                if one.failed
-                else "doubtful"
-                if one.doubtful
-                else "met"
-                if found.ready is not None
-                else "-",
+                "Limits": "-" if found.ready is None else state(one),
                 "Found, %": share(row.found.value),
                 "from": share(low),
                 "to": share(high),
@@ -119,14 +112,10 @@ st.warning(
     + ("Public pictures of at most some hundred pixels a side. " if "MedMNIST" in summary.data else "")
     + f"Tested on: {frame.plain(summary.data)}."
 )
-tasks = [range(task.classes[0], task.classes[-1] + 1) for task in summary.tasks]
-smallest = record.experiment.config.get("federation", {}).get("smallest-group", 1)
-rows = diagnoses(record.counts.sum(1), tasks, smallest)
-names = {row.number: row.name for row in summary.classes}
-found = verdict(rows, names, [task.name for task in summary.tasks], asked())
+found = verdict(record.diagnoses, record.names, [task.name for task in summary.tasks], asked())
 st.subheader(frame.plain(summary.name))
 show(found)
-frame.figures(table({row.number: row for row in rows}, found, names))
+frame.figures(table(record, found))
 prevalence = st.number_input(
     "Of all patients, so many have the diagnosis (%)",
     min_value=0.01,
@@ -136,7 +125,7 @@ prevalence = st.number_input(
     help="How often a diagnosis is right when it is called depends on how many have it: test scans have another mix.",
 )
 if prevalence is not None:
-    shares = [(names[row.number], 100 * row.precision_at(prevalence / 100)) for row in rows]
+    shares = [(record.names[row.number], 100 * row.precision_at(prevalence / 100)) for row in record.diagnoses]
     frame.figures(pd.DataFrame(shares, columns=["Diagnosis", "Right when called, %"]))
 st.markdown(
     "**Not tested here:** scans of other machines and hospitals than those of this run; groups of patients; what "
