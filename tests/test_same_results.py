@@ -1,7 +1,7 @@
 """Small runs of every method end, bit for bit, with the networks, vaults and tables that they ended with before.
 
 `golden/small-runs.json` was made by the code before phases became values. What a processor adds up in another order
-differs in the last bits, so the digests hold for machines that multiply matrices as the one that made them.
+differs in the last bits, so the digests hold for machines that multiply, and train, as the one that made them.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import tests.small_backbone  # noqa: F401
 from braincl_med.federation.local import run_locally
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import table
 from braincl_med.settings.loading import load_experiment
+from tests.small_backbone import SmallBackbone
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "small-runs.json").read_text())
 BASE = """
@@ -56,7 +56,10 @@ def fingerprint():
     product = torch.randn(64, 300) @ torch.randn(300, 64)
     maps = torch.nn.functional.conv2d(torch.randn(4, 3, 28, 28), torch.randn(32, 3, 5, 5), stride=4)
     solved = torch.linalg.eigh((product @ product.T).double())[1]
-    content = b"".join(t.numpy().tobytes() for t in (product, maps, solved))
+    network = SmallBackbone(512)
+    network(torch.randn(16, 3, 28, 28)).square().mean().backward()
+    learned = [parameter.grad for parameter in network.parameters()]
+    content = b"".join(t.numpy().tobytes() for t in (product, maps, solved, *learned))
     return f"torch {torch.__version__.split('+')[0]}, {hashlib.sha256(content).hexdigest()[:16]}"
 
 
