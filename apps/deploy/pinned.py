@@ -125,11 +125,13 @@ class Work:
     def give_up(self) -> None:
         """End it, and tell the SuperNode, which would otherwise answer in its place a minute later.
 
-        That answer would be sent instead of the next message's, which then lies at the SuperNode for ever.
+        That answer would be sent instead of the next message's, which then lies at the SuperNode for ever. Where it
+        has an answer already, from a process that had not quite ended, it knows the token no more, for which Flower's
+        retries would end this very process.
         """
         self.process.kill()
         self.process.join()
-        with _connected(self.address, RuntimeTokenHttpInterceptor(self.token)) as client:
+        with _connected(self.address, RuntimeTokenHttpInterceptor(self.token), retried=False) as client:
             push_task_output(client, None, SubStatus.FAILED, "the hospital went on to its next message")
 
 
@@ -164,13 +166,13 @@ def serve(folder: Path) -> None:
             time.sleep(STEP_SECONDS)
 
 
-def _connected(address: str, interceptor: ProtobufClientInterceptor) -> RuntimeHttpClient:
+def _connected(address: str, interceptor: ProtobufClientInterceptor, *, retried: bool = True) -> RuntimeHttpClient:
     return RuntimeHttpClient.from_server_address(
         server_address=address,
         insecure=True,
         root_certificates=None,
         interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), interceptor],
-        retry_invoker=make_simple_http_retry_invoker(),
+        retry_invoker=make_simple_http_retry_invoker() if retried else None,
     )
 
 

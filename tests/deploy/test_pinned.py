@@ -4,8 +4,11 @@ import contextlib
 import io
 import json
 import os
+import signal
 import time
 import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from types import SimpleNamespace
 
 import psutil
@@ -99,7 +102,7 @@ class SuperNode:
         return AcquireTaskResponse(task=Task(task_id=1), token=self.tokens.pop(0)())
 
     @contextlib.contextmanager
-    def connected(self, address, interceptor):
+    def connected(self, address, interceptor, *, retried=True):
         yield SimpleNamespace(
             AcquireTask=self.AcquireTask,
             PushTaskOutput=lambda output: self.told.append((interceptor._token, output.sub_status)),
@@ -132,6 +135,28 @@ def test_a_task_that_never_ends_gives_way_to_the_next_one_and_is_not_answered_la
         pinned.serve(folder / "hospital-1")
     assert not seen[0].is_running()
     assert node.told == [("stuck", SubStatus.FAILED)], "a task that gave its answer is not taken back"
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A SuperNode that knows a task's token no more."""
+
+    def do_POST(self):
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_giving_up_what_was_answered_meanwhile_leaves_the_executor_alive(monkeypatch):
+    monkeypatch.setattr(pinned, "work", lambda *_: time.sleep(600))
+    with HTTPServer(("127.0.0.1", 0), Refusing) as node:
+        Thread(target=node.serve_forever, daemon=True).start()
+        given_up = pinned.Work(f"127.0.0.1:{node.server_port}", "token", "digest", "st-elsewhere")
+        given_up.give_up()
+        node.shutdown()
+    assert given_up.process.exitcode == -signal.SIGKILL
 
 
 def wait(holds, what):
