@@ -214,7 +214,7 @@ def test_a_vault_dir_and_a_site_name_of_the_node_are_used(tmp_path):
     nodes = contexts(config, nodes=1, **{"vault-dir": str(tmp_path / "vault"), "site": "st-elsewhere"})
     serve(InProcessGrid(nodes), config)
     assert (tmp_path / "vault" / "tiny" / "manifest.json").is_file()
-    assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("st-elsewhere",)
+    assert RunStore(tmp_path / "state").tally("tiny").hospitals == ("st-elsewhere",)
 
 
 def test_a_node_seals_its_vault_with_keys_of_its_own(tmp_path):
@@ -280,7 +280,7 @@ def test_nodes_that_pin_identities_answer_under_masks_alone(tmp_path):
     assert without_bytes(figures(tmp_path / "state")) == without_bytes(figures(tmp_path / "alone"))
     assert all((r["examples"], r["loss"], r["figures"]) == (0, None, {}) for r in told)
     assert {r["hospital"] for r in told} == {"site-0", "site-1", "site-2"}
-    assert RunStore(tmp_path / "state").confusions("tiny")[0] == ("all hospitals",)
+    assert RunStore(tmp_path / "state").tally("tiny").hospitals == ("all hospitals",)
     plain = tiny(tmp_path / "plain", **{**MASKED, "federation_masking": "off"})
     for context in nodes.values():
         context.run_config["config"] = plain.model_dump_json(by_alias=True)

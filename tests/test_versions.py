@@ -53,7 +53,7 @@ def test_an_experiment_of_the_former_version_goes_on(tmp_path: Path) -> None:
     config = former_config(before.settings, "tiny").model_copy(update={"state_root": str(tmp_path)})
     cues = {path: path.read_bytes() for path in tmp_path.glob("site-*/tiny/task-000.*")}
     assert [hospital.vault.load(0).header.task_name for hospital in local_hospitals(config)] == ["xray", "xray"]
-    counts = RunStore(tmp_path).confusions("tiny")[1]
+    counted = RunStore(tmp_path).tally("tiny")
     assert summarise(RunStore(tmp_path), "tiny").evaluated == 1
 
     add_task(tmp_path, "tiny", "smear", ["phantom-smear/0", "phantom-smear/1"])
@@ -62,6 +62,7 @@ def test_an_experiment_of_the_former_version_goes_on(tmp_path: Path) -> None:
     assert after is not None
     assert (after.version, after.finished) == (VERSION, True)
     assert {path: path.read_bytes() for path in cues} == cues
-    now = RunStore(tmp_path).confusions("tiny")[1]
-    assert (now[0, :, :2, :2] == counts[0, :, :2, :2]).all()
+    now = RunStore(tmp_path).tally("tiny")
+    assert (now.scans[0, :, :2] == counted.scans[0, :, :2]).all()
+    assert (now.correct[0, :, :2] == counted.correct[0, :, :2]).all()
     assert summarise(RunStore(tmp_path), "tiny").evaluated == 2

@@ -12,6 +12,7 @@ import streamlit as st
 
 from apps.dashboard.limits import read_limits
 from braincl_med.evaluation.diagnosis import Diagnosis, diagnoses
+from braincl_med.evaluation.tally import Tally
 from braincl_med.evaluation.verdict import Limits, weakness
 from braincl_med.records.examined import Examined
 from braincl_med.records.examined import examined as examined_of
@@ -24,6 +25,8 @@ from braincl_med.settings.federation import FederationConfig
 
 PATIENCE_SECONDS = 0.5
 """How long a reader waits, several times a page, while another program has the store locked."""
+MOST_HELD = 8
+"""How many experiments' records are held."""
 Scores = dict[str, dict[str, npt.NDArray[np.int64]]]
 
 
@@ -32,14 +35,14 @@ class Record:
     """One experiment: its figures and the counts behind them.
 
     Attributes:
-        counts: (T, H, C, C) test scans after each task, by hospital, true class and predicted class.
+        tally: test scans after each task, by hospital and class.
         scores: after each task, histograms by kind of score and kind of scans.
         storage: rows of (after task, hospital, item, amount).
     """
 
     experiment: Experiment
     summary: Summary
-    counts: npt.NDArray[np.int64]
+    tally: Tally
     scores: tuple[Scores, ...]
     storage: tuple[tuple[int, str, str, int], ...]
 
@@ -52,7 +55,7 @@ class Record:
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """All known diagnoses after the latest task, the weakest first; too small groups are withheld."""
         tasks = [range(task.classes[0], task.classes[-1] + 1) for task in self.summary.tasks]
-        return tuple(sorted(diagnoses(self.counts.sum(1), tasks, self.smallest), key=weakness))
+        return tuple(sorted(diagnoses(self.tally, tasks, self.smallest), key=weakness))
 
     @property
     def smallest(self) -> int:
@@ -107,8 +110,15 @@ def names() -> list[str]:
 
 
 def record(name: str) -> Record:
-    """One experiment."""
-    return _record(str(state_root()), name, stamp(name))
+    """One experiment; read once for each of its states."""
+    held, now = _held(), stamp(name)
+    seen, found = held.pop(name, (None, None))
+    if found is None or seen != now:
+        found = _read(name)
+    held[name] = (now, found)
+    while len(held) > MOST_HELD:
+        held.pop(next(iter(held)), None)
+    return found
 
 
 def stamp(name: str) -> tuple[int | str, ...]:
@@ -142,15 +152,19 @@ def last_audit() -> Audit | None:
     return _store().last_audit()
 
 
-@st.cache_data(show_spinner=False, max_entries=32)
-def _record(folder: str, name: str, stamp: tuple[int | str, ...]) -> Record:
-    """`stamp` is what tells one state of the experiment from the next."""
-    store = RunStore(Path(folder), patience=PATIENCE_SECONDS)
+@st.cache_resource(show_spinner=False)
+def _held() -> dict[str, tuple[tuple[int | str, ...], Record]]:
+    """One record an experiment, that of its latest state; what was longest not asked for goes first."""
+    return {}
+
+
+def _read(name: str) -> Record:
+    store = _store()
     summary = summarise(store, name)
     return Record(
         experiment=store.experiment(name),
         summary=summary,
-        counts=store.confusions(name)[1],
+        tally=store.tally(name),
         scores=tuple(store.scores(name, task) for task in range(summary.evaluated)),
         storage=tuple(store.storage(name)),
     )

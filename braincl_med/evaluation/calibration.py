@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from braincl_med.evaluation.continual import Counts, Figures
+from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.intervals import wilson
 from braincl_med.evaluation.rejection import EDGES
+from braincl_med.evaluation.tally import Counts
 
 FINE: Figures = EDGES["max-softmax"]
 MIDDLES: Figures = (FINE[:-1] + FINE[1:]) / 2

@@ -5,55 +5,53 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Counts = npt.NDArray[np.int64]
+from braincl_med.evaluation.tally import Counts, Tally
+
 Figures = npt.NDArray[np.float64]
 
 
-def class_accuracies(confusion: Counts) -> Figures:
-    """The share of each class's scans that were recognised.
-
-    Args:
-        confusion: (..., C, C) counts, rows true, columns predicted.
-
-    Returns:
-        (..., C); NaN for a class without test scans.
-    """
-    scans = confusion.sum(-1)
-    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    accuracies: Figures = np.divide(correct, scans, out=np.full(scans.shape, np.nan), where=scans > 0)
-    return accuracies
+def shares_of(correct: Counts, scans: Counts) -> Figures:
+    """How many of so many, value by value; NaN of none."""
+    shares: Figures = np.divide(correct, scans, out=np.full(scans.shape, np.nan), where=scans > 0)
+    return shares
 
 
-def accuracy_matrix(confusions: Counts, tasks: Sequence[range]) -> Figures:
+def class_accuracies(tally: Tally) -> Figures:
+    """(T, C) shares of each class's test scans that were recognised after each task; NaN where it has none."""
+    return shares_of(*tally.together)
+
+
+def accuracy_matrix(tally: Tally, tasks: Sequence[range]) -> Figures:
     """R[i, j]: accuracy on the test scans of task j after learning task i; NaN above the diagonal.
 
     Args:
-        confusions: (T, C, C) counts after each task.
+        tally: what was counted after each of T tasks.
         tasks: the class numbers of each task, at least T of them.
     """
-    matrix = np.full((len(confusions), len(confusions)), np.nan)
-    for i, confusion in enumerate(confusions):
-        for j in range(i + 1):
-            rows = confusion[list(tasks[j])]
-            correct = sum(int(confusion[c, c]) for c in tasks[j])
-            if rows.sum():
-                matrix[i, j] = correct / rows.sum()
+    size = tally.tasks
+    by_task = [
+        np.stack([counts[:, list(numbers)].sum(1) for numbers in tasks[:size]], 1) if size else counts
+        for counts in tally.together
+    ]
+    matrix = shares_of(by_task[0], by_task[1]) if size else np.zeros((0, 0))
+    matrix[np.triu_indices(size, 1)] = np.nan
     return matrix
 
 
-def accuracies_after(confusions: Counts) -> Figures:
+def accuracies_after(tally: Tally) -> Figures:
     """(T,) accuracy on all test scans of all classes seen so far, after each task."""
-    return np.array([np.trace(c) / c.sum() if c.sum() else np.nan for c in confusions], np.float64)
+    correct, scans = tally.together
+    return shares_of(correct.sum(1), scans.sum(1))
 
 
-def average_accuracy(confusions: Counts) -> float:
+def average_accuracy(tally: Tally) -> float:
     """The mean over tasks of the accuracy after each (the paper's "average")."""
-    return float(np.mean(accuracies_after(confusions)))
+    return float(np.mean(accuracies_after(tally)))
 
 
-def last_accuracy(confusions: Counts) -> float:
+def last_accuracy(tally: Tally) -> float:
     """The accuracy on all classes after the last task (the paper's "last")."""
-    return float(accuracies_after(confusions)[-1])
+    return float(accuracies_after(tally)[-1])
 
 
 def forgetting(matrix: Figures) -> float:

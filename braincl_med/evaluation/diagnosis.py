@@ -10,8 +10,9 @@ from math import nan
 
 import numpy as np
 
-from braincl_med.evaluation.continual import Counts, class_accuracies
+from braincl_med.evaluation.continual import class_accuracies
 from braincl_med.evaluation.intervals import wilson
+from braincl_med.evaluation.tally import Counts, Tally
 
 
 @dataclass(frozen=True)
@@ -72,20 +73,18 @@ class Diagnosis:
         return self.found.value * prevalence / called if called > 0 else nan
 
 
-def diagnoses(counts: Counts, tasks: Sequence[range], smallest: int = 1) -> tuple[Diagnosis, ...]:
+def diagnoses(tally: Tally, tasks: Sequence[range], smallest: int = 1) -> tuple[Diagnosis, ...]:
     """Every diagnosis that is known after the latest task, by class number.
 
     Args:
-        counts: (T, C, C) test scans after each task, rows true, columns predicted.
+        tally: test scans after each of T tasks.
         tasks: the class numbers of each task, at least T of them.
         smallest: fewer scans than these are not told of.
     """
-    if not len(counts):
-        return ()
-    now, accuracies = counts[-1], class_accuracies(counts)
+    now, accuracies = tally.confusion, class_accuracies(tally)
     called, scans = now.sum(0), now.sum(1)
     rows = []
-    for number in [n for task in tasks[: len(counts)] for n in task]:
+    for number in [n for task in tasks[: tally.tasks] for n in task]:
         learned = next(t for t, task in enumerate(tasks) if number in task)
         before = accuracies[learned:-1, number]
         known = before[~np.isnan(before)]

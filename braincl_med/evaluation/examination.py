@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from braincl_med.evaluation.continual import Counts, Figures
+from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
+from braincl_med.evaluation.tally import Counts
 
 MOST = 10**8
 """Scans of a group that one hospital may tell of."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.evaluation.continual import Counts, class_accuracies
+from braincl_med.evaluation.continual import shares_of
+from braincl_med.evaluation.tally import Counts
 
 DEALS = 2000
 """How often right answers are dealt anew to see what chance does."""
@@ -49,7 +50,8 @@ def fairness(confusions: Counts, tasks: Sequence[range]) -> Fairness:
     """
     if not confusions.sum():
         raise ValueError("fairness needs at least one test scan, the counts hold none")
-    by_class = class_accuracies(confusions.sum(0))
+    together = confusions.sum(0)
+    by_class = shares_of(np.diagonal(together), together.sum(1))
     task_values = [by_class[list(t)] for t in tasks if not np.all(np.isnan(by_class[list(t)]))]
     means = [float(np.nanmean(values)) for values in task_values]
     by_hospital = _by_hospital(np.trace(confusions, axis1=1, axis2=2), confusions.sum((1, 2)))

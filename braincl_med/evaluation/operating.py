@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from braincl_med.evaluation.continual import Counts, Figures
+from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import EDGES, histogram, threshold_at
+from braincl_med.evaluation.tally import Counts
 
 TEMPERATURES: Figures = 2.0 ** (np.arange(-32, 49) / 8)
 """Those at which losses are added up: a sixteenth to 64, each a twelfth above the one before."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from braincl_med.evaluation.continual import Counts, Figures
+from braincl_med.evaluation.continual import Figures
+from braincl_med.evaluation.tally import Counts
 
 EDGES: dict[str, Figures] = {
     # A trained network is sure of most scans: bins of one width would throw those above 0.99 together as ties.

@@ -8,6 +8,7 @@ from pathlib import Path
 from braincl_med.foundation.errors import MissingStoreError, RecordsError
 from braincl_med.foundation.files import make_private_file, reading_error, storage_error
 from braincl_med.records.schema import SCHEMA, SCHEMA_VERSION
+from braincl_med.records.tallies import add_tallies
 
 STORE_NAME = "runs.sqlite"
 PATIENCE_SECONDS = 30.0
@@ -51,6 +52,7 @@ class Database:
                 )
             if version < SCHEMA_VERSION and create:
                 db.executescript(SCHEMA)
+                add_tallies(db)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager

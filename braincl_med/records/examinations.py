@@ -36,7 +36,7 @@ class Examinations(Database):
                     "ORDER BY after_task, hospital",
                     (name,),
                 ).fetchall()
-                if later_tables(db)
+                if "examination" in later_tables(db)
                 else []
             )
         found: dict[int, dict[str, Examination]] = {}
@@ -53,4 +53,5 @@ class Examinations(Database):
 
 def later_tables(db: sqlite3.Connection) -> tuple[str, ...]:
     """Tables that a store of a former version has not."""
-    return ("examination",) if db.execute("PRAGMA user_version").fetchone()[0] >= 3 else ()
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    return tuple(table for table, since in (("examination", 3), ("tally", 4)) if version >= since)

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from braincl_med.streams.tasks import Registry
 
-SCHEMA_VERSION = 3
-"""Version 1 had no table `privacy`, version 2 none `examination`."""
+SCHEMA_VERSION = 4
+"""Version 1 had no table `privacy`, version 2 none `examination`, version 3 none `tally`."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiment (
   name TEXT PRIMARY KEY, method TEXT NOT NULL, seed INTEGER NOT NULL, config TEXT NOT NULL,
@@ -21,6 +21,9 @@ CREATE TABLE IF NOT EXISTS confusion (
   experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
   class INTEGER NOT NULL, predicted INTEGER NOT NULL, scans INTEGER NOT NULL,
   PRIMARY KEY (experiment, after_task, hospital, class, predicted));
+CREATE TABLE IF NOT EXISTS tally (
+  experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
+  correct TEXT NOT NULL, scans TEXT NOT NULL, PRIMARY KEY (experiment, after_task, hospital));
 CREATE TABLE IF NOT EXISTS score (
   experiment TEXT NOT NULL, after_task INTEGER NOT NULL, hospital TEXT NOT NULL,
   kind TEXT NOT NULL, scans TEXT NOT NULL, counts TEXT NOT NULL,

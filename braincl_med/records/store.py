@@ -2,6 +2,7 @@
 
     experiment ─┬─ step         one exchange with the hospitals: seconds, bytes on the wire, who was missing
                 ├─ confusion    test scans counted by hospital, true class and predicted class, after each task
+                ├─ tally        of these the recognised ones and all, a row a hospital and task
                 ├─ score        histograms of confidence scores of known and unknown scans, after each task
                 ├─ storage      bytes at rest by hospital and item, after each task
                 └─ examination  what each hospital told when it examined the network after a task
@@ -20,12 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from braincl_med.evaluation.tally import Tally
 from braincl_med.foundation.errors import RecordsError
 from braincl_med.foundation.files import is_locked
 from braincl_med.foundation.places import server_folder
 from braincl_med.records.alive import SILENT_SECONDS, now, read_sign, seconds_since
 from braincl_med.records.examinations import Examinations, later_tables
 from braincl_med.records.schema import SILENT, STOPPED, Audit, Experiment, Status, Step
+from braincl_med.records.tallies import read_counts, write_counts
 from braincl_med.streams.tasks import Registry
 
 
@@ -142,12 +145,9 @@ class RunStore(Examinations):
         """
         key = (name, after_task, hospital)
         with self._connection() as db:
-            for table in ("confusion", "score", "storage"):
+            write_counts(db, key, confusion)
+            for table in ("score", "storage"):
                 db.execute(f"DELETE FROM {table} WHERE experiment=? AND after_task=? AND hospital=?", key)
-            db.executemany(
-                "INSERT INTO confusion VALUES (?,?,?,?,?,?)",
-                [(*key, int(c), int(p), int(confusion[c, p])) for c, p in np.argwhere(confusion)],
-            )
             db.executemany(
                 "INSERT INTO score VALUES (?,?,?,?,?,?)",
                 [
@@ -255,28 +255,11 @@ class RunStore(Examinations):
             for row in rows
         ]
 
-    def confusions(self, name: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        """The hospitals' names and their counts.
-
-        Returns:
-            hospitals: sorted names, length H.
-            counts: (T, H, C, C): after task, hospital, true class, predicted class; T tasks evaluated so far,
-                C all classes of the registry. All zero for a hospital that did not evaluate after a task.
-        """
+    def tally(self, name: str) -> Tally:
+        """What hospitals counted after each task, over all classes of the registry."""
+        classes = len(self._recorded(name).registry.classes) if name in self.experiments() else 0
         with self._connection() as db:
-            rows = db.execute(
-                "SELECT after_task, hospital, class, predicted, scans FROM confusion WHERE experiment=?",
-                (name,),
-            ).fetchall()
-        hospitals = tuple(sorted({row[1] for row in rows}))
-        tasks = max((row[0] for row in rows), default=-1) + 1
-        # Only counts above zero are stored: a class without test scans is known from the registry alone.
-        named = len(self.experiment(name).registry.classes) if rows else 0
-        classes = max([named, *(max(row[2], row[3]) + 1 for row in rows)])
-        counts = np.zeros((tasks, len(hospitals), classes, classes), np.int64)
-        for after, hospital, true, predicted, scans in rows:
-            counts[after, hospitals.index(hospital), true, predicted] = scans
-        return hospitals, counts
+            return read_counts(db, name, classes)
 
     def scores(self, name: str, after_task: int) -> dict[str, dict[str, npt.NDArray[np.int64]]]:
         """Histogram counts after a task, summed over hospitals, by kind of score and kind of scans."""

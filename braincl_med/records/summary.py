@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from braincl_med.evaluation.continual import (
-    Counts,
     accuracies_after,
     accuracy_matrix,
     average_accuracy,
@@ -21,6 +20,7 @@ from braincl_med.evaluation.continual import (
 )
 from braincl_med.evaluation.fairness import Fairness, fairness
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, auroc, fpr_at_95
+from braincl_med.evaluation.tally import Tally
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
 from braincl_med.settings.methods import FACTS
@@ -196,11 +196,10 @@ def summarise(store: RunStore, name: str) -> Summary:
     """
     experiment = store.experiment(name)
     registry = experiment.registry
-    hospitals, by_hospital = store.confusions(name)
-    counts = by_hospital.sum(1)
-    evaluated = len(counts)
+    tally = store.tally(name)
+    evaluated = tally.tasks
     numbers = [registry.numbers(t) for t in range(len(registry.tasks))]
-    matrix = accuracy_matrix(counts, numbers)
+    matrix = accuracy_matrix(tally, numbers)
     at_rest: dict[str, int] = {}
     storage = store.storage(name)
     # A hospital that missed the latest evaluation still keeps what it told last.
@@ -224,14 +223,14 @@ def summarise(store: RunStore, name: str) -> Summary:
         updated=experiment.updated,
         tasks=tuple(TaskRow(t.name, tuple(n)) for t, n in zip(registry.tasks, numbers, strict=True)),
         evaluated=evaluated,
-        hospitals=hospitals,
-        average_accuracy=average_accuracy(counts) if evaluated else None,
-        last_accuracy=last_accuracy(counts) if evaluated else None,
+        hospitals=tally.hospitals,
+        average_accuracy=average_accuracy(tally) if evaluated else None,
+        last_accuracy=last_accuracy(tally) if evaluated else None,
         forgetting=forgetting(matrix) if evaluated else None,
         matrix=tuple(tuple(map(float, row)) for row in matrix),
-        after_each=tuple(map(float, accuracies_after(counts))),
-        classes=_class_rows(registry, counts),
-        fairness=fairness(by_hospital[-1], numbers[:evaluated]) if evaluated and by_hospital[-1].sum() else None,
+        after_each=tuple(map(float, accuracies_after(tally))),
+        classes=_class_rows(registry, tally),
+        fairness=fairness(tally.latest, numbers[:evaluated]) if tally.latest.any() else None,
         rejection=_rejection_rows(store, name, evaluated),
         at_rest=at_rest,
         records=records,
@@ -245,19 +244,19 @@ def summarise(store: RunStore, name: str) -> Summary:
     )
 
 
-def _class_rows(registry: Registry, counts: Counts) -> tuple[ClassRow, ...]:
-    accuracies = class_accuracies(counts)
+def _class_rows(registry: Registry, tally: Tally) -> tuple[ClassRow, ...]:
+    accuracies, scans = class_accuracies(tally), tally.confusion.sum(1)
     rows = []
     for number, spec in enumerate(registry.classes):
         task = registry.task_of(number)
-        learned = task < len(counts)
+        learned = task < tally.tasks
         rows.append(
             ClassRow(
                 number=number,
                 key=spec.key,
                 name=spec.name,
                 task=registry.tasks[task].name,
-                scans=int(counts[-1, number].sum()) if learned else 0,
+                scans=int(scans[number]) if learned else 0,
                 first=float(accuracies[task, number]) if learned else NAN,
                 now=float(accuracies[-1, number]) if learned else NAN,
             )

@@ -91,7 +91,7 @@ def test_limits_are_percent() -> None:
 
 
 def test_a_diagnosis_is_told_with_its_counts_and_what_it_is_taken_for(open_page: OpenPage, tmp_path: Path) -> None:
-    counts = RunStore(build_example(tmp_path).path.parent).confusions("no-memory")[1].sum(1)[-1]
+    counts = RunStore(build_example(tmp_path).path.parent).tally("no-memory").confusion
     app = open_page("diagnosis", "no-memory")
     assert not app.exception
     weakest = int((counts.diagonal() / counts.sum(1)).argmin())

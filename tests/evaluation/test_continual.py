@@ -14,8 +14,14 @@ from braincl_med.evaluation.continual import (
     forgetting,
     last_accuracy,
 )
+from braincl_med.evaluation.tally import Tally
 
 TASKS = [range(0, 2), range(2, 4), range(4, 6)]
+
+
+def tally(counts: np.ndarray) -> Tally:
+    """Of (T, C, C) counts of one hospital."""
+    return Tally.of(("site-0",), counts[:, None])
 
 
 def predictions(seed: int, classes: int, scans: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +34,7 @@ def predictions(seed: int, classes: int, scans: int = 400) -> tuple[np.ndarray, 
 def test_class_accuracies_agree_with_torchmetrics_and_scikit_learn(seed: int, classes: int) -> None:
     true, predicted = predictions(seed, classes)
     counts = confusion_matrix(true, predicted, labels=range(classes))
-    ours = class_accuracies(counts)
+    ours = class_accuracies(tally(counts[None]))[0]
     theirs = MulticlassAccuracy(num_classes=classes, average="none")(torch.tensor(predicted), torch.tensor(true))
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6)
     np.testing.assert_allclose(ours, recall_score(true, predicted, average=None, labels=range(classes)))
@@ -41,10 +47,10 @@ def test_accuracy_after_each_task_agrees_with_torchmetrics() -> None:
         counts[task] = confusion_matrix(true, predicted, labels=range(6))
         metric = MulticlassAccuracy(num_classes=6, average="micro")
         theirs.append(float(metric(torch.tensor(predicted), torch.tensor(true))))
-        assert accuracies_after(counts)[task] == pytest.approx(accuracy_score(true, predicted))
-    np.testing.assert_allclose(accuracies_after(counts), theirs, atol=1e-6)
-    assert average_accuracy(counts) == pytest.approx(np.mean(theirs))
-    assert last_accuracy(counts) == pytest.approx(theirs[-1])
+        assert accuracies_after(tally(counts))[task] == pytest.approx(accuracy_score(true, predicted))
+    np.testing.assert_allclose(accuracies_after(tally(counts)), theirs, atol=1e-6)
+    assert average_accuracy(tally(counts)) == pytest.approx(np.mean(theirs))
+    assert last_accuracy(tally(counts)) == pytest.approx(theirs[-1])
 
 
 def test_matrix_counts_only_the_tasks_own_scans() -> None:
@@ -52,7 +58,7 @@ def test_matrix_counts_only_the_tasks_own_scans() -> None:
     for task in range(3):
         true, predicted = predictions(10 + task, 2 * task + 2)
         counts[task] = confusion_matrix(true, predicted, labels=range(6))
-        matrix = accuracy_matrix(counts[: task + 1], TASKS)
+        matrix = accuracy_matrix(tally(counts[: task + 1]), TASKS)
         for earlier in range(task + 1):
             own = np.isin(true, list(TASKS[earlier]))
             # Nobody tells the network which task a scan is from: an answer out of another task is wrong.
@@ -62,10 +68,10 @@ def test_matrix_counts_only_the_tasks_own_scans() -> None:
 
 def test_a_class_without_test_scans_has_no_accuracy() -> None:
     counts = np.array([[3, 1], [0, 0]])
-    assert class_accuracies(counts)[0] == 0.75
-    assert np.isnan(class_accuracies(counts)[1])
-    assert last_accuracy(counts[None]) == 0.75
-    assert np.isnan(accuracies_after(np.zeros((1, 2, 2), int))).all()
+    assert class_accuracies(tally(counts[None]))[0, 0] == 0.75
+    assert np.isnan(class_accuracies(tally(counts[None]))[0, 1])
+    assert last_accuracy(tally(counts[None])) == 0.75
+    assert np.isnan(accuracies_after(tally(np.zeros((1, 2, 2), int)))).all()
 
 
 def test_forgetting_by_hand() -> None:
@@ -97,6 +103,6 @@ def test_a_network_that_remembers_only_its_last_task_scores_as_finetune_does() -
     for task in range(10):
         for number in range(4 * task + 4):
             counts[task, number, number if number in tasks[task] else 4 * task] = 50
-    assert last_accuracy(counts) == pytest.approx(0.1)
-    assert average_accuracy(counts) == pytest.approx(np.mean([1 / t for t in range(1, 11)]))  # 29.3 %
-    assert forgetting(accuracy_matrix(counts, tasks)) == pytest.approx(1.0)
+    assert last_accuracy(tally(counts)) == pytest.approx(0.1)
+    assert average_accuracy(tally(counts)) == pytest.approx(np.mean([1 / t for t in range(1, 11)]))  # 29.3 %
+    assert forgetting(accuracy_matrix(tally(counts), tasks)) == pytest.approx(1.0)

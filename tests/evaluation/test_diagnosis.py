@@ -9,10 +9,16 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, recall_score
 
 from braincl_med.evaluation.diagnosis import Share, diagnoses
+from braincl_med.evaluation.tally import Tally
 from braincl_med.evaluation.verdict import Limits, in_words, verdict
 
 NAMES = {0: "Eosinophil", 1: "Basophil", 2: "Monocyte", 3: "Platelet"}
 TASKS = ("first", "second")
+
+
+def tally(confusions):
+    """Of (T, C, C) counts of one hospital."""
+    return Tally.of(("site-0",), confusions[:, None])
 
 
 def counts(*rows):
@@ -24,7 +30,7 @@ def test_figures_are_those_of_other_libraries(classes, scans, seed):
     rng = np.random.default_rng(seed)
     true, called = rng.integers(0, classes, scans), rng.integers(0, classes, scans)
     confusion = confusion_matrix(true, called, labels=range(classes))
-    rows = diagnoses(confusion[None], [range(classes)])
+    rows = diagnoses(tally(confusion[None]), [range(classes)])
     precision, recall, _, support = precision_recall_fscore_support(
         true, called, labels=range(classes), zero_division=np.nan
     )
@@ -48,10 +54,10 @@ def test_the_interval_is_wilsons(part, more):
 
 
 def test_precision_at_a_prevalence_is_bayes_and_at_the_tests_mix_the_precision():
-    (sick, _) = diagnoses(counts([45, 5], [30, 120])[None], [range(2)])
+    (sick, _) = diagnoses(tally(counts([45, 5], [30, 120])[None]), [range(2)])
     assert sick.precision_at(50 / 200) == pytest.approx(sick.right.value)
     assert sick.precision_at(0.01) == pytest.approx(0.9 * 0.01 / (0.9 * 0.01 + 0.2 * 0.99))
-    assert np.isnan(diagnoses(counts([0, 5], [0, 5])[None], [range(2)])[0].precision_at(0.5))
+    assert np.isnan(diagnoses(tally(counts([0, 5], [0, 5])[None]), [range(2)])[0].precision_at(0.5))
 
 
 def history():
@@ -62,7 +68,7 @@ def history():
 
 
 def test_the_verdict_is_the_sentence_of_the_weakest_and_names_what_was_not_judged():
-    rows = diagnoses(history(), [range(2), range(2, 4)])
+    rows = diagnoses(tally(history()), [range(2), range(2, 4)])
     said = verdict(rows, NAMES, TASKS, Limits(sensitivity=0.8))
     assert said.ready is False
     assert said.sentence == (
@@ -75,7 +81,7 @@ def test_the_verdict_is_the_sentence_of_the_weakest_and_names_what_was_not_judge
 
 
 def test_without_limits_there_is_no_verdict_and_none_is_a_default():
-    rows = diagnoses(history(), [range(2), range(2, 4)])
+    rows = diagnoses(tally(history()), [range(2), range(2, 4)])
     assert verdict(rows, NAMES, TASKS, Limits()).ready is None
     assert len(verdict(rows, NAMES, TASKS, Limits()).not_judged) == 5
     assert verdict((), NAMES, TASKS, Limits(sensitivity=0.5)).ready is None
@@ -97,12 +103,12 @@ def test_without_limits_there_is_no_verdict_and_none_is_a_default():
     ],
 )
 def test_each_limit_is_kept_to_its_edge(limits, ready):
-    rows = diagnoses(history(), [range(2), range(2, 4)])
+    rows = diagnoses(tally(history()), [range(2), range(2, 4)])
     assert verdict(rows, NAMES, TASKS, Limits.model_validate(limits)).ready is ready
 
 
 def test_a_share_that_reaches_below_its_limit_by_chance_is_said():
-    rows = diagnoses(history(), [range(2), range(2, 4)])
+    rows = diagnoses(tally(history()), [range(2), range(2, 4)])
     said = verdict(rows, NAMES, TASKS, Limits(sensitivity=0.7))
     assert said.ready
     assert "For 1 of them chance alone" in said.sentence
@@ -110,7 +116,7 @@ def test_a_share_that_reaches_below_its_limit_by_chance_is_said():
 
 
 def test_groups_below_the_smallest_are_withheld_and_never_ready():
-    rows = diagnoses(counts([3, 0], [0, 50])[None], [range(2)], smallest=5)
+    rows = diagnoses(tally(counts([3, 0], [0, 50])[None]), [range(2)], smallest=5)
     assert (rows[0].found.withheld, rows[0].taken_for) == (True, ())
     assert np.isnan(rows[0].found.value)
     said = verdict(rows, NAMES, TASKS, Limits(sensitivity=0.5))

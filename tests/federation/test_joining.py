@@ -44,19 +44,19 @@ def joined(tmp_path_factory):
     state = tmp_path_factory.mktemp("joined")
     run_until(tiny(state), 1)
     before = {site: files(state, site, 0) for site in range(2)}
-    counts = RunStore(state).confusions("tiny")[1]
+    scans = RunStore(state).tally("tiny").scans
     run_until(tiny(state, federation_hospitals=3), 2)
     seen = [read_seen(state / f"site-{site}" / FOLDER / "tiny") for site in range(3)]
     run_locally(tiny(state, federation_hospitals=2))
-    return state, before, counts, seen
+    return state, before, scans, seen
 
 
 def test_a_hospital_that_joins_learns_from_the_next_task_on_and_touches_nothing_of_the_others(joined):
-    state, before, counts, _ = joined
+    state, before, scans, _ = joined
     assert [files(state, site, 0) for site in range(2)] == [before[0], before[1]]
     assert [held(state, site, 3) for site in range(3)] == [[0, 1, 2], [0, 1, 2], [1]]
-    now = RunStore(state).confusions("tiny")[1]
-    assert (now[0, :2] == counts[0]).all()
+    now = RunStore(state).tally("tiny").scans
+    assert (now[0, :2] == scans[0]).all()
     assert now[0, 2].sum() == 0
     steps = RunStore(state).steps("tiny")
     assert not [step for step in steps if step.missing], "nobody is blamed for what is not theirs"
@@ -65,13 +65,13 @@ def test_a_hospital_that_joins_learns_from_the_next_task_on_and_touches_nothing_
 
 def test_old_tasks_are_evaluated_by_those_who_had_them_and_every_scan_once(joined):
     state = joined[0]
-    hospitals, counts = RunStore(state).confusions("tiny")
-    assert hospitals == ("site-0", "site-1", "site-2")
-    by_task = counts.sum(3)[1]  # after task 2: (hospitals, classes)
+    tally = RunStore(state).tally("tiny")
+    assert tally.hospitals == ("site-0", "site-1", "site-2")
+    by_task = tally.scans[1]  # after task 2: (hospitals, classes)
     assert by_task.sum() == 36
     assert by_task[:, :3].sum(1).tolist() == [9, 9, 0]
     assert by_task[:, 3:6].sum(1).tolist() == [6, 6, 6]
-    assert counts[2, 2].sum() == 0
+    assert tally.scans[2, 2].sum() == 0
 
 
 def test_shares_of_tasks_that_were_begun_stay_and_new_ones_are_dealt_anew(joined):

@@ -130,17 +130,16 @@ def test_a_finished_experiment_learns_a_diagnosis_that_one_hospital_has(tmp_path
     state, data = tmp_path / "state", tmp_path / "data"
     config = tiny(state, data_root=str(data))
     run_locally(config)
-    before = RunStore(state).confusions("tiny")[1]
+    before = RunStore(state).tally("tiny").scans
     write_scans(data / "site-1" / "own", ["melanoma", "naevus"], 40)
     registry = add_task(state, "tiny", "skin", SKIN, data)
     assert [c.key for c in registry.tasks[-1].classes] == ["own/melanoma", "own/naevus"]
     changed = tiny(state, data_root=str(data), sleep_epochs=3, stream_train_per_class=50, selection_per_class=50)
     run_locally(changed)
     store = RunStore(state)
-    _hospitals, counts = store.confusions("tiny")
-    assert np.array_equal(counts[: len(before), :, : before.shape[2], : before.shape[2]], before)
-    tested = counts[-1].sum(axis=2)[:, -2:]
-    assert tested.tolist() == [[0, 0], [6, 6]]
+    scans = store.tally("tiny").scans
+    assert np.array_equal(scans[: len(before), :, : before.shape[2]], before)
+    assert scans[-1, :, -2:].tolist() == [[0, 0], [6, 6]]
     assert store.experiment("tiny").registry.tasks[-1].classes[0].code == "icd-10:c43.9"
     sleeps = [s for s in store.steps("tiny") if s.task == len(registry.tasks) - 1 and s.phase == "sleep"]
     assert all(set(s.hospitals) == {"site-0", "site-1"} and not s.missing for s in sleeps)
@@ -156,7 +155,7 @@ def test_a_task_of_a_single_new_class(tmp_path):
     write_scans(data / "own", ["naevus"], 20)
     add_task(state, "tiny", "naevi", ["own/naevus"], data)
     run_locally(tiny(state, data_root=str(data)))
-    assert RunStore(state).confusions("tiny")[1][-1].sum(axis=(0, 2))[-1] == 4
+    assert RunStore(state).tally("tiny").scans[-1].sum(0)[-1] == 4
 
 
 def test_a_hospitals_refusal_names_no_file(tmp_path):

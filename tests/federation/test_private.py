@@ -95,8 +95,7 @@ def test_nothing_leaves_but_noisy_sums_and_noisy_counts(statistical, tmp_path):
             assert report.figures["scores"] == {}
             assert report.figures["storage"] == {}
             assert any(n < 0 for row in report.figures["confusion"] for n in row), "with this noise some are"
-    hospitals, _ = RunStore(tmp_path).confusions("tiny")
-    assert list(hospitals) == [TOGETHER]
+    assert RunStore(tmp_path).tally("tiny").hospitals == (TOGETHER,)
     assert [hospital.vault.load(1).records > 0 for hospital in local_hospitals(statistical)] == [True, True]
 
 
@@ -166,15 +165,15 @@ def test_noisy_sums_add_up_under_masks_to_what_they_are_without(tmp_path, start)
         folder = folder_of(tmp_path, "tiny")
         _, sums = apart(load_weights(folder, load_checkpoint(folder)), STATISTICS)
         store = RunStore(tmp_path)
-        found.append((sums, store.confusions("tiny"), store.epsilon("tiny")))
+        found.append((sums, store.tally("tiny").hospitals, store.epsilon("tiny")))
         shutil.rmtree(folder)
         (tmp_path / "runs.sqlite").unlink()
     # The second release is answered by the numbers of the first, so only masks tell the two apart.
-    (masked, counts, spent), (plain, _, _) = found
+    (masked, hospitals, spent), (plain, _, _) = found
     assert float(masked[RELEASES]) == 3
     for name, tensor in plain.items():
         torch.testing.assert_close(masked[name], tensor, rtol=1e-9, atol=1e-6)
-    assert counts[0] == (TOGETHER,)
+    assert hospitals == (TOGETHER,)
     assert spent > 0
 
 

@@ -67,7 +67,7 @@ def test_a_sealed_run_that_was_killed_and_resumed_ends_with_the_network_of_a_pla
     assert ended(_run_and_be_killed, state, 8, "after", {**FEW, **keys}) == -signal.SIGKILL
     run_locally(tiny(state, **FEW, **keys, resume=True))
     assert network(state) == network(plain)
-    assert RunStore(state).confusions("tiny")[1].tolist() == RunStore(plain).confusions("tiny")[1].tolist()
+    assert RunStore(state).tally("tiny").correct.tolist() == RunStore(plain).tally("tiny").correct.tolist()
     assert_sealed(state, keys)
     for hospital in local_hospitals(tiny(state, **FEW, **keys)):
         assert {entry.seal.hospital for entry in hospital.vault.manifest().entries} == {hospital.name}

@@ -223,10 +223,10 @@ def test_the_card_names_every_class_and_what_was_not_measured(used):
     page = Texts()
     page.feed((used.folder / "card.html").read_text())
     shown = " ".join(page.found)
-    _, counts = RunStore(used.state).confusions("tiny")
+    counts = RunStore(used.state).tally("tiny").confusion
     for number, spec in enumerate(of_experiment(used.state, "tiny").classes):
         (row,) = [line for line in text.splitlines() if f"| {spec.key} |" in line]
-        right, scans = counts[-1].sum(0)[number, number], counts[-1].sum(0)[number].sum()
+        right, scans = counts[number, number], counts[number].sum()
         assert f"| {scans} | {100 * right / scans:.1f} % (" in row
         assert spec.name in row
         assert spec.name in shown

@@ -39,9 +39,9 @@ def test_tasks_of_one_class_and_a_scan_or_two_leave_a_sound_network(tmp_path, me
     weights = load_weights(folder, load_checkpoint(folder))
     assert all(bool(torch.isfinite(t).all()) for t in weights.values() if t.is_floating_point())
     assert max(float(t.abs().max()) for n, t in weights.items() if n.startswith("classifier.")) < 100
-    hospital_names, counts = RunStore(tmp_path).confusions("edge")
-    assert len(hospital_names) == hospitals
-    assert counts[-1].sum() == 8
+    tally = RunStore(tmp_path).tally("edge")
+    assert len(tally.hospitals) == hospitals
+    assert tally.confusion.sum() == 8
 
 
 @pytest.mark.parametrize("method", ["braincl", "finetune", "mygo"])

@@ -141,7 +141,7 @@ def figures(state):
     store = RunStore(state)
     steps = [dataclasses.replace(step, seconds=0) for step in store.steps("tiny")]
     kept = {(path.parts[-4], path.name): path.read_bytes() for path in state.glob("site-*/tiny/kept/*")}
-    return store.confusions("tiny")[1].tolist(), store.storage("tiny"), steps, kept
+    return store.tally("tiny").correct.tolist(), store.storage("tiny"), steps, kept
 
 
 def test_a_run_over_three_tasks_that_is_stopped_between_rounds_resumes_to_the_same_results(tmp_path):

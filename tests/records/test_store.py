@@ -115,14 +115,16 @@ def test_counts_come_back_by_task_and_hospital(store: RunStore) -> None:
     store.record_evaluation("memories", 0, "a", 2 * first, {"energy": {"known-correct": [0, 5]}}, {"cues": 7})
     store.record_evaluation("memories", 1, "a", second, {}, {"cues": 9, "records": 3})
 
-    hospitals, counts = store.confusions("memories")
+    tally = store.tally("memories")
 
-    assert hospitals == ("a", "b")
-    assert counts.shape == (2, 2, 6, 6)
-    assert counts[0, 0, :2, :2].tolist() == (2 * first).tolist()
-    assert counts[0, 1, :2, :2].tolist() == first.tolist()
-    assert counts[1, 0, :4, :4].tolist() == second.tolist()
-    assert counts[1, 1].sum() == 0
+    assert tally.hospitals == ("a", "b")
+    assert tally.scans.shape == (2, 2, 6)
+    assert tally.correct[0, :, :2].tolist() == [[10, 14], [5, 7]]
+    assert tally.scans[0, :, :2].tolist() == [[12, 14], [6, 7]]
+    assert tally.scans[1, 0].tolist() == [*second.sum(1), 0, 0]
+    assert tally.correct[1, 0].tolist() == [*np.diagonal(second), 0, 0]
+    assert tally.latest[0, :4, :4].tolist() == second.tolist()
+    assert tally.scans[1, 1].sum() == tally.latest[1].sum() == 0
     assert store.scores("memories", 0)["energy"]["known-correct"].tolist() == [1, 7]
     assert store.scores("memories", 1) == {}
     assert store.storage("memories") == [
@@ -139,7 +141,7 @@ def test_a_repeated_evaluation_replaces_all_of_the_former(store: RunStore) -> No
         "memories", 0, "a", np.array([[1, 2], [3, 4]]), {"energy": {"known-wrong": [9]}}, {"cues": 1, "tables": 2}
     )
     store.record_evaluation("memories", 0, "a", np.array([[5, 0], [0, 0]]), {}, {"cues": 3})
-    assert store.confusions("memories")[1].sum() == 5
+    assert store.tally("memories").scans.sum() == 5
     assert store.scores("memories", 0) == {}
     assert store.storage("memories") == [(0, "a", "cues", 3)]
 
@@ -147,14 +149,14 @@ def test_a_repeated_evaluation_replaces_all_of_the_former(store: RunStore) -> No
 def test_a_class_without_test_scans_keeps_its_row(store: RunStore) -> None:
     begin(store, "memories")
     store.record_evaluation("memories", 1, "a", np.diag([3, 3, 3, 0]), {}, {})
-    assert store.confusions("memories")[1].shape == (2, 1, 6, 6)
+    assert store.tally("memories").scans.shape == (2, 1, 6)
 
 
 def test_nothing_is_evaluated_yet(store: RunStore) -> None:
     begin(store, "memories")
-    hospitals, counts = store.confusions("memories")
-    assert hospitals == ()
-    assert counts.shape == (0, 0, 0, 0)
+    tally = store.tally("memories")
+    assert tally.hospitals == ()
+    assert tally.scans.shape == (0, 0, 0)
     assert store.steps("memories") == []
     assert store.last_audit() is None
 
@@ -163,10 +165,10 @@ def test_forgetting_an_experiment_leaves_the_others(tmp_path: Path) -> None:
     store = build_example(tmp_path)
     store.forget("memories")
     assert store.experiments() == ["no-memory"]
-    assert store.confusions("memories")[0] == ()
+    assert store.tally("memories").hospitals == ()
     assert store.steps("memories") == []
     assert store.storage("memories") == []
-    assert store.confusions("no-memory")[0] == HOSPITALS
+    assert store.tally("no-memory").hospitals == HOSPITALS
 
 
 def test_the_last_audit_comes_back(store: RunStore) -> None:
@@ -226,6 +228,22 @@ def test_a_former_versions_store_has_no_examination_and_is_read_taken_back_and_f
     assert RunStore(store.path.parent, create=True).examinations(name) == {}
     with sqlite3.connect(store.path) as db:
         assert db.execute("SELECT COUNT(*) FROM examination").fetchone() == (0,)
+
+
+def test_a_former_versions_counts_are_summed_when_read_and_once_for_all_when_written(tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    expected = store.tally("memories")
+    with sqlite3.connect(store.path) as db:
+        db.execute("DROP TABLE tally")
+        db.execute("PRAGMA user_version = 3")
+    former = RunStore(tmp_path).tally("memories")
+    RunStore(tmp_path, create=True)
+    with sqlite3.connect(store.path) as db:
+        db.execute("DELETE FROM confusion WHERE after_task < 2")
+    for found in (former, RunStore(tmp_path).tally("memories")):
+        assert found.hospitals == expected.hospitals
+        for what in ("correct", "scans", "latest"):
+            np.testing.assert_array_equal(getattr(found, what), getattr(expected, what))
 
 
 @pytest.mark.parametrize(

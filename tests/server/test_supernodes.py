@@ -122,4 +122,4 @@ def test_supernodes_under_masks_and_one_that_is_killed_costs_the_sum_nothing(tmp
     assert first.hospitals == ("site-0", "site-1", "site-2")
     assert second.hospitals == ("site-0", "site-1")
     assert list(second.missing) == ["site-2"]
-    assert (first.examples, RunStore(state).confusions("tiny")[0]) == (3 * 12 * 3, ("all hospitals",))
+    assert (first.examples, RunStore(state).tally("tiny").hospitals) == (3 * 12 * 3, ("all hospitals",))

@@ -49,7 +49,7 @@ if row.taken_for:
     taken = [(names[other], count, 100 * count / row.found.whole) for other, count in row.taken_for]
     frame.figures(pd.DataFrame(taken, columns=["Called", "Test scans", "Of its scans, %"]))
 
-shares = class_accuracies(record.counts.sum(1))[learned:, chosen]
+shares = class_accuracies(record.tally)[learned:, chosen]
 if len(shares) > 1 and not row.found.withheld:
     st.markdown("**As further diagnoses were added**")
     points = pd.DataFrame(
@@ -64,7 +64,7 @@ if summary.hospitals != (TOGETHER,) and len(summary.hospitals) > 1:
     st.markdown("**By hospital**")
     told = []
     for number, hospital in enumerate(summary.hospitals):
-        counts = record.counts[-1, number, chosen]
+        counts = record.tally.latest[number, chosen]
         found = share_of(int(counts[chosen]), int(counts.sum()), record.smallest)
         told.append({"Hospital": hospital, "Found": said(found)})
     frame.table(pd.DataFrame(told).set_index("Hospital"))

@@ -55,7 +55,7 @@ figures = [
     ),
     ("Between groups", fair.between_tasks, "Best minus worst group of diseases, each the mean of its diagnoses."),
 ]
-latest = record.counts[-1]
+latest = record.tally.latest
 hospitals = record.summary.hospitals
 summed = hospitals == (TOGETHER,)
 if not summed:

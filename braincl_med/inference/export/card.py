@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from braincl_med.evaluation.continual import Counts
 from braincl_med.evaluation.intervals import wilson
 from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.evaluation.rejection import EDGES, UNKNOWN, answering
+from braincl_med.evaluation.tally import Counts
 from braincl_med.inference.export.page import Block, Page, Points, Table
 from braincl_med.inference.model import BY_CONFIDENCE, UNGAUGED, Model
 from braincl_med.records.schema import Experiment
@@ -56,12 +56,10 @@ CLASSES_NOTE = (
 
 def _counts(store: RunStore, model: Model) -> Counts:
     """(classes, classes) answers after the latest task of all hospitals, rows true; zeros where none were counted."""
-    _, by_hospital = store.confusions(model.experiment)
-    size, task = len(model.classes), len(model.registry.tasks) - 1
-    if len(by_hospital) <= task:
+    tally, size = store.tally(model.experiment), len(model.classes)
+    if tally.tasks < len(model.registry.tasks):
         return np.zeros((size, size), np.int64)
-    after: Counts = by_hospital[task].sum(0)[:size, :size]
-    return after
+    return tally.confusion[:size, :size]
 
 
 def _use(summary: Summary) -> tuple[Block, ...]:
