@@ -2,8 +2,8 @@
 
 python benchmarks/large_store.py [CLASSES [HOSPITALS]]
 
-An experiment of as many tasks as classes, one class a task. The page is drawn in a process of its own, then again after
-each of five changes of the store.
+An experiment of as many tasks as classes, one class a task. The page is drawn in a process of its own, and again
+after each of five changes of the store.
 """
 
 import json
@@ -74,7 +74,7 @@ def draw(folder: Path) -> None:
             raise RuntimeError(page.exception[0].message)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
-        told = {"seconds": seconds, "import": imported, "MiB": peak, "title": page.title[0].value}
+        told = {"seconds": seconds, "import": imported, "MiB": peak, "shown": page.subheader[0].value}
         print(json.dumps(told), flush=True)
         if not sys.stdin.readline():
             return
@@ -85,22 +85,21 @@ def main() -> None:
     classes, hospitals = (int(one) for one in (*sys.argv[1:3], *("200", "50")[len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as scratch:
         store = build(Path(scratch), classes, hospitals)
-        print(
-            f"{classes} classes, {classes} tasks, {hospitals} hospitals: {store.path.stat().st_size / 2**20:.0f} MiB"
-        )
+        size = store.path.stat().st_size / 2**20
+        print(f"{classes} classes, {classes} tasks, {hospitals} hospitals: {size:.0f} MiB")
         command = [sys.executable, __file__, "draw", scratch]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as page:
             assert page.stdin is not None
             assert page.stdout is not None
             for number in range(CHANGES + 1):
+                if number:
+                    change(store, number)
+                    print(file=page.stdin, flush=True)
                 told = json.loads(page.stdout.readline())
                 print(
-                    f"'{told['title']}' after {number} changes: {told['seconds']:.2f} s, peak {told['MiB']:.0f} MiB"
-                    + (f" (imports {told['import']:.1f} s)" if number == 0 else "")
+                    f"'{told['shown']}' after {number} changes: {told['seconds']:.2f} s, peak {told['MiB']:.0f} MiB"
+                    + ("" if number else f" (imports {told['import']:.1f} s)")
                 )
-                change(store, number)
-                page.stdin.write("\n")
-                page.stdin.flush()
             page.stdin.close()
 
 
