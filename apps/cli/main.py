@@ -141,6 +141,9 @@ def dashboard(
     host: Annotated[
         list[str] | None, typer.Option("--host", help="Name of a proxy before it, by which browsers ask. Repeatable.")
     ] = None,
+    hospital: Annotated[
+        str, typer.Option("--hospital", help="Whose view it is: others are shown as one. Left out: the federation's.")
+    ] = "",
 ) -> None:
     """Open the dashboard over the run store."""
     import os
@@ -153,5 +156,5 @@ def dashboard(
         raise ModuleNotFoundError(name="streamlit")
     if limits is not None:
         read_limits(limits)
-    line = command(state_root(state).resolve(), port, limits.resolve() if limits else None, host or ())
+    line = command(state_root(state).resolve(), port, limits.resolve() if limits else None, host or (), hospital)
     os.execv(line[0], line)  # in this process's place, so that what ends this one ends the server

@@ -96,6 +96,11 @@ def limits() -> Limits | None:
     return read_limits(Path(named)) if named else None
 
 
+def hospital() -> str:
+    """Whose view the pages are, by `--hospital`; empty for the federation's."""
+    return _named("--hospital")
+
+
 def _store() -> RunStore:
     return RunStore(state_root(), patience=PATIENCE_SECONDS)
 
@@ -152,6 +157,16 @@ def last_audit() -> Audit | None:
     return _store().last_audit()
 
 
+def audits() -> list[tuple[str, bool]]:
+    """When audits were made and whether they passed, the latest first."""
+    return _store().audits()
+
+
+def epsilons(name: str) -> list[tuple[int, str, float]]:
+    """The ε that hospitals had spent in all, by group of diseases and name."""
+    return _store().epsilons(name)
+
+
 @st.cache_resource(show_spinner=False)
 def _held() -> dict[str, tuple[tuple[int | str, ...], Record]]:
     """One record an experiment, that of its latest state; what was longest not asked for goes first."""
@@ -160,11 +175,12 @@ def _held() -> dict[str, tuple[tuple[int | str, ...], Record]]:
 
 def _read(name: str) -> Record:
     store = _store()
-    summary = summarise(store, name)
+    tally = store.tally(name)
+    summary = summarise(store, name, tally)
     return Record(
         experiment=store.experiment(name),
         summary=summary,
-        tally=store.tally(name),
+        tally=tally,
         scores=tuple(store.scores(name, task) for task in range(summary.evaluated)),
         storage=tuple(store.storage(name)),
     )

@@ -41,7 +41,7 @@ def sidebar() -> None:
             if unfinished := [line for line in map(_unfinished, found) if line]:
                 st.caption("  \n".join(unfinished))
             st.multiselect(
-                "Compared on the Overview page",
+                "Compared on the Runs page",
                 found,
                 default=found[:4],
                 key="compared",

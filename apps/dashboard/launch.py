@@ -38,7 +38,13 @@ def served(entry: Path, options: Mapping[str, str], said: Sequence[str], hosts: 
     return [sys.executable, "-m", "streamlit", "run", str(entry), *flags, "--", *said]
 
 
-def command(state: Path, port: int | None = None, limits: Path | None = None, hosts: Sequence[str] = ()) -> list[str]:
+def command(
+    state: Path,
+    port: int | None = None,
+    limits: Path | None = None,
+    hosts: Sequence[str] = (),
+    hospital: str = "",
+) -> list[str]:
     """The command that serves the dashboard until it is interrupted.
 
     Args:
@@ -46,7 +52,9 @@ def command(state: Path, port: int | None = None, limits: Path | None = None, ho
         port: on 127.0.0.1; None lets Streamlit take the first free one from 8501.
         limits: a file of what the hospital asks of every diagnosis.
         hosts: names of a proxy before it.
+        hospital: whose view it is: other hospitals are shown as one. Empty for the federation's.
     """
     options = OPTIONS if port is None else {**OPTIONS, "server.port": str(port)}
     asked = [] if limits is None else ["--limits", str(limits)]
-    return served(ENTRY, options, ["--state", str(state), *asked], hosts)
+    whose = ["--hospital", hospital] if hospital else []
+    return served(ENTRY, options, ["--state", str(state), *asked, *whose], hosts)

@@ -9,8 +9,10 @@ import numpy.typing as npt
 from braincl_med.evaluation.continual import shares_of
 from braincl_med.evaluation.tally import Counts
 
-DEALS = 2000
-"""How often right answers are dealt anew to see what chance does."""
+DEALS = range(200, 2000)
+"""How often right answers are dealt anew to see what chance does, at least and at most."""
+MOST_DRAWS = 2_000_000
+"""Of numbers for all deals together: with many classes and hospitals there are fewer deals."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def spread_by_chance(confusions: Counts, share: float = 0.95) -> float:
     generator = np.random.default_rng(0)
     scans = confusions.sum(2)
     right = np.diagonal(confusions, axis1=1, axis2=2).sum(0)
+    deals = max(DEALS.start, min(DEALS.stop, MOST_DRAWS // scans.size))
     dealt = sum(
-        generator.multivariate_hypergeometric(scans[:, number], int(right[number]), DEALS, method="marginals")
+        generator.multivariate_hypergeometric(scans[:, number], int(right[number]), deals, method="marginals")
         for number in range(len(right))
     )
     by_hospital = _by_hospital(np.asarray(dealt), scans.sum(1))

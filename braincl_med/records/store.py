@@ -287,14 +287,29 @@ class RunStore(Examinations):
 
     def epsilon(self, name: str) -> float | None:
         """The most that a hospital had spent in all when it was last asked; None where none runs under privacy."""
+        return max((spent for _, _, spent in self.epsilons(name)), default=None)
+
+    def epsilons(self, name: str) -> list[tuple[int, str, float]]:
+        """Rows of (after task, hospital, the ε that it had spent in all); none where nobody runs under privacy."""
         with self._connection() as db:
             if db.execute("PRAGMA user_version").fetchone()[0] < 2:
-                return None
-            row = db.execute("SELECT MAX(epsilon) FROM privacy WHERE experiment=?", (name,)).fetchone()
-        return None if row[0] is None else float(row[0])
+                return []
+            return list(
+                db.execute(
+                    "SELECT after_task, hospital, epsilon FROM privacy WHERE experiment=? "
+                    "ORDER BY after_task, hospital",
+                    (name,),
+                )
+            )
 
     def last_audit(self) -> Audit | None:
         """The latest audit, or None when there was none."""
         with self._connection() as db:
             row = db.execute("SELECT made, passed, report FROM audit ORDER BY number DESC LIMIT 1").fetchone()
         return None if row is None else Audit(row[0], bool(row[1]), json.loads(row[2]))
+
+    def audits(self) -> list[tuple[str, bool]]:
+        """When audits were made and whether every check of theirs passed, the latest first."""
+        with self._connection() as db:
+            rows = db.execute("SELECT made, passed FROM audit ORDER BY number DESC").fetchall()
+        return [(made, bool(passed)) for made, passed in rows]

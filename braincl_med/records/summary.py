@@ -188,15 +188,20 @@ class Summary:
         return float(np.mean([r.auroc_near for r in rows])), float(np.mean([r.fpr95_near for r in rows]))
 
 
-def summarise(store: RunStore, name: str) -> Summary:
+def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary:
     """Compute an experiment's figures; one that has evaluated nothing yet has a summary too.
+
+    Args:
+        store: where it is recorded.
+        name: the experiment.
+        tally: what the store has counted of it, where that was read already.
 
     Raises:
         RecordsError: the store has no such experiment, or cannot be read.
     """
     experiment = store.experiment(name)
     registry = experiment.registry
-    tally = store.tally(name)
+    tally = store.tally(name) if tally is None else tally
     evaluated = tally.tasks
     numbers = [registry.numbers(t) for t in range(len(registry.tasks))]
     matrix = accuracy_matrix(tally, numbers)
@@ -229,7 +234,7 @@ def summarise(store: RunStore, name: str) -> Summary:
         forgetting=forgetting(matrix) if evaluated else None,
         matrix=tuple(tuple(map(float, row)) for row in matrix),
         after_each=tuple(map(float, accuracies_after(tally))),
-        classes=_class_rows(registry, tally),
+        classes=_class_rows(registry, numbers, tally),
         fairness=fairness(tally.latest, numbers[:evaluated]) if tally.latest.any() else None,
         rejection=_rejection_rows(store, name, evaluated),
         at_rest=at_rest,
@@ -244,11 +249,11 @@ def summarise(store: RunStore, name: str) -> Summary:
     )
 
 
-def _class_rows(registry: Registry, tally: Tally) -> tuple[ClassRow, ...]:
+def _class_rows(registry: Registry, numbers: Sequence[range], tally: Tally) -> tuple[ClassRow, ...]:
     accuracies, scans = class_accuracies(tally), tally.confusion.sum(1)
-    rows = []
-    for number, spec in enumerate(registry.classes):
-        task = registry.task_of(number)
+    rows, classes = [], registry.classes
+    for task, number in [(task, number) for task, told in enumerate(numbers) for number in told]:
+        spec = classes[number]
         learned = task < tally.tasks
         rows.append(
             ClassRow(

@@ -38,15 +38,16 @@ FLAGS = (
 PAGES = {
     "": "Can I use it?",
     "diagnosis": "A diagnosis",
-    "overview": "Overview",
+    "sure": "How sure is it?",
+    "unknown": "Unknown scans",
+    "poor": "Poor images",
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",
-    "unknown": "Unknown scans",
-    "sure": "How sure is it?",
-    "poor": "Poor images",
+    "hospitals": "Hospitals",
+    "privacy": "Privacy",
+    "runs": "Runs",
     "memory": "Memory and network",
     "add": "Add a diagnosis",
-    "audit": "Audit",
 }
 
 pytestmark = [

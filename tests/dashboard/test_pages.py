@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from streamlit.testing.v1 import AppTest
 
 from apps.dashboard.frame import plain
@@ -24,17 +25,18 @@ from tests.records.example_store import AUDIT, REAL, REGISTRY, begin, build_exam
 PAGES = {
     "ready": "Can I use it?",
     "diagnosis": "A diagnosis",
-    "overview": "Overview",
     "accuracy": "Accuracy as diseases are added",
     "fairness": "Fairness",
     "unknown": "Unknown scans",
     "sure": "How sure is it?",
     "poor": "Poor images",
+    "hospitals": "Hospitals",
+    "privacy": "Privacy",
+    "runs": "Runs",
     "memory": "Memory and network",
     "add": "Add a diagnosis",
-    "audit": "Audit",
 }
-FIGURES = [page for page in PAGES if page not in ("add", "audit", "poor", "sure")]
+FIGURES = [page for page in PAGES if page not in ("add", "poor", "sure")]
 
 
 def metrics(app: AppTest) -> dict[str, str]:
@@ -54,8 +56,7 @@ def test_pages_of_finished_experiments(experiment: str, open_page: OpenPage, tmp
         app = open_page(page, experiment)
         assert not app.exception, page
         assert [t.value for t in app.title] == [title]
-        if page != "audit":
-            assert "Synthetic phantom scans, not medical data" in words(app)
+        assert "Synthetic phantom scans, not medical data" in words(app)
 
 
 def test_a_missing_store_is_one_sentence(open_page: OpenPage) -> None:
@@ -94,7 +95,7 @@ def test_an_empty_store(open_page: OpenPage, tmp_path: Path) -> None:
     for page in PAGES:
         app = open_page(page)
         assert not app.exception, page
-        assert ("No audit" if page == "audit" else "holds no experiment yet") in app.info[0].value
+        assert "holds no experiment yet" in app.info[0].value
 
 
 def test_an_experiment_that_has_only_begun(open_page: OpenPage, tmp_path: Path) -> None:
@@ -112,8 +113,8 @@ def test_a_killed_experiment_is_shown_as_stopped_though_its_file_says_nothing(
 ) -> None:
     begin(RunStore(tmp_path, create=True), "new", data=REAL)
     with locked(server_folder(tmp_path, "new"), "it"):
-        assert "**Status:** Running" in words(open_page("overview"))
-    app = open_page("overview")
+        assert "**Status:** Running" in words(open_page("runs"))
+    app = open_page("runs")
     assert "**Status:** Stopped" in words(app)
     assert "'new' stopped before its end" in words(app)
     assert "resume" in words(app)
@@ -175,7 +176,7 @@ def test_records_of_another_version_are_said_to_be_so(open_page: OpenPage, tmp_p
     assert "recorded this score, over other bins" in words(app)
     with sqlite3.connect(store.path) as db:
         db.execute("UPDATE experiment SET registry='{}' WHERE name='memories'")
-    app = open_page("overview", "no-memory")
+    app = open_page("runs", "no-memory")
     assert not app.exception
     assert "Left out of the comparison: the record of 'memories' is damaged" in words(app)
     for page in FIGURES:
@@ -186,12 +187,12 @@ def test_records_of_another_version_are_said_to_be_so(open_page: OpenPage, tmp_p
 
 def test_experiments_on_other_scans_are_not_compared_without_a_word(open_page: OpenPage, tmp_path: Path) -> None:
     store = build_example(tmp_path)
-    assert "cannot be compared" not in words(open_page("overview"))
+    assert "cannot be compared" not in words(open_page("runs"))
     begin(store, "elsewhere", data=f"{REAL}, evaluated on VALIDATION scans")
-    app = open_page("overview", "elsewhere")
+    app = open_page("runs", "elsewhere")
     app.sidebar.multiselect(key="compared").set_value(["elsewhere", "memories"]).run()
     assert "cannot be compared" in words(app)
-    assert "VALIDATION" in app.table[0].value.loc["Scans", "elsewhere"]
+    assert "VALIDATION" in app.table[1].value.loc["Scans", "elsewhere"]
 
 
 def test_familiarity_of_uneven_shares_carries_a_warning(open_page: OpenPage, tmp_path: Path) -> None:
@@ -202,9 +203,9 @@ def test_familiarity_of_uneven_shares_carries_a_warning(open_page: OpenPage, tmp
     assert "share these diagnoses unevenly" in words(open_page("unknown", "memories"))
 
 
-def test_overview_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path) -> None:
+def test_runs_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path) -> None:
     summary = summarise(build_example(tmp_path), "memories")
-    app = open_page("overview", "memories")
+    app = open_page("runs", "memories")
     assert metrics(app) == {
         "Average accuracy": percent(summary.average_accuracy),
         "Accuracy now": percent(summary.last_accuracy),
@@ -213,7 +214,8 @@ def test_overview_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path
         "Kept on disk": size(summary.bytes_at_rest),
         "Sent over the network": size(summary.bytes_on_wire),
     }
-    comparison = app.table[0].value
+    assert app.table[0].value.loc["Hospitals in the last step done"].tolist() == ["3 of 3"]
+    comparison = app.table[1].value
     assert list(comparison.columns) == ["memories", "no\\-memory"]
     assert list(app.dataframe[0].value["Diagnosis"]) == [c.name for c in summary.classes]
 
@@ -221,7 +223,7 @@ def test_overview_shows_the_summarys_figures(open_page: OpenPage, tmp_path: Path
 def test_a_new_record_is_shown_when_read_again(open_page: OpenPage, tmp_path: Path) -> None:
     store = RunStore(tmp_path, create=True)
     begin(store, "growing")
-    app = open_page("overview")
+    app = open_page("runs")
     assert metrics(app)["Accuracy now"] == "-"
     learn(store, "growing", "braincl", tasks=2)
     app.sidebar.button[0].click().run()
@@ -240,10 +242,34 @@ def test_curves_may_be_one_for_each_diagnosis_or_none(open_page: OpenPage, tmp_p
     assert "No test scans have been counted" in words(app)
 
 
-def test_fairness_says_what_chance_does(open_page: OpenPage, tmp_path: Path) -> None:
-    fair = summarise(build_example(tmp_path), "memories").fairness
+def test_hospitals_are_shown_with_intervals_and_what_chance_does(open_page: OpenPage, tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    fair, tally = summarise(store, "memories").fairness, store.tally("memories")
     assert fair is not None
-    assert f"by up to {points(fair.hospital_chance)}" in words(open_page("fairness", "memories"))
+    app = open_page("hospitals", "memories")
+    assert f"by up to {points(fair.hospital_chance)}" in words(app)
+    rows = app.dataframe[0].value.set_index("Hospital")
+    assert sorted(rows.index) == sorted(tally.hospitals)
+    assert rows["Recognised, %"].is_monotonic_increasing
+    for number, name in enumerate(tally.hospitals):
+        right, scans = int(tally.correct[-1, number].sum()), int(tally.scans[-1, number].sum())
+        expected = binomtest(right, scans).proportion_ci(method="wilson")
+        assert rows.loc[name, "Recognised, %"] == pytest.approx(100 * right / scans)
+        assert rows.loc[name, ["from", "to"]].tolist() == pytest.approx([100 * expected.low, 100 * expected.high])
+    assert any("no answer in time" in str(table.value) for table in app.table)
+
+
+def test_a_hospitals_own_view_shows_the_others_as_one(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = build_example(tmp_path).tally("memories")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--hospital", "site-1"])
+    app = open_page("hospitals", "memories")
+    rows = app.dataframe[0].value.set_index("Hospital")
+    assert sorted(rows.index) == ["all other hospitals", "site-1"]
+    assert rows.loc["all other hospitals", "Test scans"] == tally.scans[-1, [0, 2]].sum()
+    told = words(app) + str([table.value for table in app.table])
+    assert not any(other in told for other in ("site-0", "site-2"))
 
 
 def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
@@ -255,14 +281,15 @@ def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
     assert not app.run().exception
 
 
-def test_fairness_of_a_masked_sum_compares_no_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
+def test_a_masked_sum_compares_no_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
     store = RunStore(tmp_path, create=True)
     begin(store, "summed")
     store.record_evaluation("summed", 0, TOGETHER, np.eye(REGISTRY.seen(0), dtype=int), {}, {"cues": 5})
+    app = open_page("hospitals", "summed")
+    assert "nobody knows what was right at which" in words(app)
+    assert not app.dataframe
     app = open_page("fairness", "summed")
     assert not app.exception
-    assert "nobody knows what was right at which" in words(app)
-    assert "Between hospitals" not in metrics(app)
     assert app.main.selectbox[0].options == [TOGETHER]
 
 
@@ -292,10 +319,8 @@ def test_unknown_scans_after_every_task(open_page: OpenPage, tmp_path: Path) -> 
             assert (metrics(app)["Near ones set aside"] == "-") == (task == 2)
 
 
-def test_memory_names_missing_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
+def test_a_method_that_keeps_nothing_keeps_0_bytes(open_page: OpenPage, tmp_path: Path) -> None:
     build_example(tmp_path)
-    app = open_page("memory", "memories")
-    assert any("no answer in time" in str(table.value) for table in app.table)
     assert "0 bytes on disk" in words(open_page("memory", "no-memory"))
 
 
@@ -326,39 +351,49 @@ def test_a_method_that_keeps_all_scans_does_not_keep_0_bytes(open_page: OpenPage
     store = RunStore(tmp_path, create=True)
     begin(store, "all-scans", "joint")
     learn(store, "all-scans", "finetune")
-    for page in ("overview", "memory"):
+    for page in ("runs", "memory"):
         app = open_page(page)
         assert metrics(app)["Kept on disk"] == "all raw scans"
         assert "0 bytes" not in words(app)
 
 
-def test_audit_names_what_failed(open_page: OpenPage, tmp_path: Path) -> None:
+def test_an_audit_names_what_failed_and_how_often_recalls_were_matched(open_page: OpenPage, tmp_path: Path) -> None:
     build_example(tmp_path)
-    app = open_page("audit")
-    assert "Failed" in app.error[0].value
-    assert "site-1" in app.error[0].value.replace("\\", "")
+    app = open_page("privacy", "memories")
+    assert "**Failed:** site-1. 2 of 3 vaults of this experiment" in app.error[0].value.replace("\\", "")
     assert metrics(app)["Likeness (PSNR)"] == "22.4 dB"
+    expected = binomtest(20, 64).proportion_ci(method="wilson")  # 0.31 of 64
+    assert f"Matched: 20 of 64 recalls, {percent(expected.low)} to {percent(expected.high)}" in words(app)
     assert "✘ failed" in str(app.table[2].value)
+    assert "looked at no vault of this experiment" in words(open_page("privacy", "no-memory"))
 
 
 def test_audits_with_gaps(open_page: OpenPage, tmp_path: Path) -> None:
-    store = RunStore(tmp_path, create=True)
-    for report in (
-        {},
-        {"vaults": []},
-        {"vaults": [{}]},
-        {"vaults": [{"fidelity": {}, "files": [{}], "checks": [{}]}]},
-    ):
-        for passed in (True, False):
-            store.record_audit(passed, report)
-            assert not open_page("audit").exception, report
+    store = build_example(tmp_path)
+    gaps = ({}, {"fidelity": {}, "files": [{}], "checks": [{}]}, {"fidelity": {"re-identified": 0.5, "scans": 0}})
+    for vault in gaps:
+        for report in ({"vaults": [{"experiments": ["memories"], **vault}]}, {"vaults": [vault]}, {}):
+            store.record_audit(True, report)
+            assert not open_page("privacy", "memories").exception, report
 
 
-def test_an_audit_that_passed(open_page: OpenPage, tmp_path: Path) -> None:
-    RunStore(tmp_path, create=True).record_audit(True, {"vaults": AUDIT["vaults"][:1]})
-    app = open_page("audit")
-    assert "Passed" in app.success[0].value
+def test_an_audit_that_passed_is_not_said_to_make_memories_anonymous(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path).record_audit(True, {"vaults": AUDIT["vaults"][:1]})
+    app = open_page("privacy", "memories")
+    assert "**Passed:** 1 of 3 vaults" in app.success[0].value
+    assert "not mean that the memories are anonymous" in words(app)
     assert not app.error
+    assert app.dataframe[0].value["Outcome"].tolist() == ["passed", "failed"]
+
+
+def test_what_was_spent_of_differential_privacy(open_page: OpenPage, tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    assert "no ε bounds what weights tell" in words(open_page("privacy", "memories"))
+    for task, spent in enumerate((1.25, 2.5)):
+        store.record_epsilon("memories", task, {"site-0": spent, "site-1": spent / 2})
+    app = open_page("privacy", "memories")
+    assert "ε = 2.50" in words(app)
+    assert app.dataframe[-1].value["ε spent in all"].tolist() == [1.25, 0.625, 2.5, 1.25]
 
 
 def test_reading_changes_nothing(open_page: OpenPage, tmp_path: Path) -> None:

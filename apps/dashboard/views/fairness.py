@@ -1,4 +1,4 @@
-"""Whether all diagnoses and all hospitals are served equally well."""
+"""Whether all diagnoses are served equally well."""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def rows_by_class(record: data.Record, counts: np.ndarray) -> pd.DataFrame:
 
 frame.begin(
     "Fairness",
-    "Whether every diagnosis and every hospital is served equally well. Points are accuracies; bars show how "
+    "Whether every diagnosis is recognised equally well. Points are accuracies; bars show how "
     "uncertain they are with so few test scans: the true accuracy lies within the bar in 95 of 100 cases "
     "(Wilson interval).",
 )
@@ -57,36 +57,8 @@ figures = [
 ]
 latest = record.tally.latest
 hospitals = record.summary.hospitals
-summed = hospitals == (TOGETHER,)
-if not summed:
-    chance = f"chance alone gives up to {points(fair.hospital_chance)} in 95 of 100 cases."
-    about = f"Best minus worst hospital, each on its own test scans. Where all are served alike, {chance}"
-    figures.append(("Between hospitals", fair.hospital_spread, about))
 st.caption("Largest differences in accuracy; 0 points are equal treatment; few scans never give exactly that.")
 frame.cards((label, points(value), about) for label, value, about in figures)
-
-st.subheader("By hospital")
-if summed:
-    st.caption("Hospitals told their sum under masks, so nobody knows what was right at which.")
-rows = pd.DataFrame(
-    [
-        with_interval(name, int(np.trace(counts)), int(counts.sum()))
-        for name, counts in zip(hospitals, latest, strict=True)
-        if counts.sum()
-    ]
-)
-if not summed:
-    st.altair_chart(charts.intervals(rows, "name", "Accuracy on the hospital's own test scans"), width="stretch")
-if len(rows) > 1:
-    above = fair.hospital_spread > fair.hospital_chance
-    st.caption(
-        "All hospitals use the same network. With so few test scans chance alone sets the best and the worst apart "
-        f"by up to {points(fair.hospital_chance)} (95 of 100 cases); here it is {points(fair.hospital_spread)}, "
-        + ("more than chance explains." if above else "no sign of unequal treatment.")
-    )
-silent = [name for name, counts in zip(hospitals, latest, strict=True) if not counts.sum()]
-if silent:
-    st.caption(f"No test scans after the latest group from: {frame.plain(', '.join(silent))}.")
 
 st.subheader("By diagnosis")
 where = st.selectbox(

@@ -1,4 +1,4 @@
-"""What hospitals keep on disk and send over the network, and who was missing."""
+"""What hospitals keep on disk and send over the network."""
 
 import pandas as pd
 import streamlit as st
@@ -116,23 +116,3 @@ if summary.phases:
     )
 else:
     st.markdown("No exchange with the hospitals is recorded yet.")
-
-st.subheader("Missing hospitals")
-if summary.missing:
-    st.markdown("These hospitals gave no usable answer; the run went on without them.")
-    frame.table(
-        pd.DataFrame(
-            [
-                {
-                    "Group": m.task,
-                    "Phase": m.phase,
-                    "Round": str(m.round + 1),
-                    "Hospital": m.hospital,
-                    "Why": m.reason,
-                }
-                for m in summary.missing
-            ]
-        ).set_index("Group")
-    )
-else:
-    st.markdown("Every hospital answered every time." if summary.phases else "Nobody has been asked yet.")

@@ -1,12 +1,13 @@
-"""What was learned, on which scans, how well, and how that compares with other experiments."""
+"""How a run stands, what was learned on which scans, and how that compares with other experiments."""
 
 from math import isnan
 
 import pandas as pd
 import streamlit as st
 
-from apps.dashboard import charts, frame
+from apps.dashboard import charts, data, frame
 from apps.dashboard.words import METHODS
+from braincl_med.records.standing import estimate
 from braincl_med.records.summary import Summary
 from braincl_med.records.table import duration, percent, size
 from braincl_med.records.table import points as in_points
@@ -77,9 +78,22 @@ def comparison(summaries: list[Summary]) -> pd.DataFrame:
     return pd.DataFrame(figures, index=[s.name for s in summaries]).T.rename_axis("Figure")
 
 
-frame.begin(
-    "Overview", "Which diagnoses the hospitals learned together, on which scans, and how well they know them."
-)
+def show_standing(name: str) -> None:
+    """The step in progress, its hospitals, the last sign of life and the time to go."""
+    found = data.standing(name)
+    to_go = "unknown until a group is learned" if found.seconds_to_go is None else estimate(found.seconds_to_go)
+    told = {
+        "Step": found.place or "none yet",
+        "In this step for": "-" if found.step_seconds is None else duration(found.step_seconds),
+        "Hospitals in the last step done": f"{len(found.present)} of {found.hospitals}",
+        "Last sign of life": f"{duration(found.silent_seconds)} ago",
+        "Process": found.process or "-",
+        "Time to go": "none" if found.status == "finished" else to_go,
+    }
+    frame.table(pd.DataFrame({"": told.values()}, index=pd.Index(told, name="Standing")))
+
+
+frame.begin("Runs", "How runs stand, what the hospitals learned together in them, and how they compare.")
 record = frame.chosen()
 summary = record.summary
 
@@ -92,6 +106,7 @@ st.markdown(
     + ("" if summary.epsilon is None else f"**Differential privacy:** ε = {summary.epsilon:.2f} spent at most  \n")
     + f"**Hospitals:** {frame.plain(', '.join(summary.hospitals)) or 'none has reported yet'}"
 )
+show_standing(summary.name)
 headline(summary)
 
 st.subheader("What was learned")
