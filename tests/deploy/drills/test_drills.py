@@ -199,7 +199,7 @@ def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation)
     federation.start("hospital-3")
     run = federation.run(
         ONE_TASK, name="joins", federation_hospitals=3, federation_quorum=2, federation_wait_seconds=5,
-        federation_round_timeout_seconds=60,
+        federation_round_timeout_seconds=40,
     )  # fmt: skip
     federation.during("sleep", "hospital-3", "joins", task=1)
     stopped = federation.tasks("hospital-3")
