@@ -18,6 +18,7 @@ from apps.cli.hospitals import hospitals
 from apps.cli.options import OverrideOption, StateOption, load, state_root, writable
 from apps.cli.predict import predict
 from apps.cli.refusals import in_one_sentence
+from apps.cli.report import report
 from apps.cli.rollback import rollback
 from apps.cli.start import start
 from apps.cli.status import status
@@ -121,6 +122,7 @@ def results(
 app.command()(bench)
 app.command()(audit)
 app.command()(evaluate)
+app.command()(report)
 app.command()(predict)
 app.command()(export)
 app.command()(hospitals)

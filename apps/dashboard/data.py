@@ -11,17 +11,17 @@ import numpy.typing as npt
 import streamlit as st
 
 from apps.dashboard.limits import read_limits
-from braincl_med.evaluation.diagnosis import Diagnosis, diagnoses
+from braincl_med.evaluation.diagnosis import Diagnosis
 from braincl_med.evaluation.tally import Tally
-from braincl_med.evaluation.verdict import Limits, weakness
+from braincl_med.evaluation.verdict import Limits
 from braincl_med.records.examined import Examined
 from braincl_med.records.examined import examined as examined_of
+from braincl_med.records.known import known_diagnoses, smallest_group
 from braincl_med.records.schema import Audit, Experiment
 from braincl_med.records.standing import Standing, standing_of
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 from braincl_med.settings.config import ExperimentConfig
-from braincl_med.settings.federation import FederationConfig
 
 PATIENCE_SECONDS = 0.5
 """How long a reader waits, several times a page, while another program has the store locked."""
@@ -54,14 +54,12 @@ class Record:
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """All known diagnoses after the latest task, the weakest first; too small groups are withheld."""
-        tasks = [range(task.classes[0], task.classes[-1] + 1) for task in self.summary.tasks]
-        return tuple(sorted(diagnoses(self.tally, tasks, self.smallest), key=weakness))
+        return known_diagnoses(self.experiment, self.tally)
 
     @property
     def smallest(self) -> int:
         """Of fewer scans than these nothing is told."""
-        told = self.experiment.config.get("federation", {}).get("smallest-group")
-        return FederationConfig().smallest_group if told is None else int(told)
+        return smallest_group(self.experiment)
 
     @cached_property
     def names(self) -> dict[int, str]:

@@ -19,11 +19,11 @@ from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import moments
 from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.foundation.errors import BrainclError, ConfigError, RecordsError
+from braincl_med.foundation.page import Page, Points, Table, html, markdown
 from braincl_med.inference.digests import check_sums
 from braincl_med.inference.export.bundle import write_bundle
 from braincl_med.inference.export.folder import export
 from braincl_med.inference.export.onnx import LARGEST, OPSET, Compared, drawn, onnx_of
-from braincl_med.inference.export.page import Page, Points, Table, html, markdown
 from braincl_med.inference.model import Model
 from braincl_med.inference.network import Network
 from braincl_med.inference.opening import of_experiment

@@ -7,13 +7,10 @@ import streamlit as st
 
 from apps.dashboard import data, frame
 from braincl_med.evaluation.intervals import wilson
+from braincl_med.records.report import PASSED
 from braincl_med.records.schema import Audit
 from braincl_med.records.table import percent, size
 
-PASSED = (
-    "Passed means that nothing but memories lies in these vaults. It does not mean that the memories are anonymous: "
-    "see how often a recall was matched to its scan."
-)
 WARNING = (
     "A cue decodes, together with its completion network, to an image that resembles the scan: a vault must be "
     "protected like the scans it stands for."

@@ -10,7 +10,7 @@ from braincl_med.evaluation.intervals import wilson
 from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.evaluation.rejection import EDGES, UNKNOWN, answering
 from braincl_med.evaluation.tally import Counts
-from braincl_med.inference.export.page import Block, Page, Points, Table
+from braincl_med.foundation.page import Block, Page, Points, Table
 from braincl_med.inference.model import BY_CONFIDENCE, UNGAUGED, Model
 from braincl_med.records.schema import Experiment
 from braincl_med.records.store import RunStore

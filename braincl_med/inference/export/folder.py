@@ -17,12 +17,12 @@ from pathlib import Path
 
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.files import PARTIAL_SUFFIX, make_folder, storage_error, sync_folder, write_whole
+from braincl_med.foundation.page import html, markdown
 from braincl_med.foundation.version import program_version
 from braincl_med.inference.digests import write_sums
 from braincl_med.inference.export.bundle import write_bundle
 from braincl_med.inference.export.card import card
 from braincl_med.inference.export.onnx import Compared, as_told, onnx_of
-from braincl_med.inference.export.page import html, markdown
 from braincl_med.inference.opening import of_experiment
 from braincl_med.inference.stored import write_model
 

@@ -9,7 +9,9 @@ STYLE = """
   table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
   th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #d0d7de; }
   td { overflow-wrap: anywhere; }
-  @media print { body { margin: 0; max-width: none; font-size: 11pt; } tr { break-inside: avoid; } }
+  @page { size: A4; margin: 16mm; }
+  @media print { body { margin: 0; max-width: none; padding: 0; font-size: 10pt; } tr, li { break-inside: avoid; }
+    h2 { break-after: avoid; } }
 """
 
 
