@@ -8,8 +8,9 @@ from braincl_med.federation.judgement import implausible
 from braincl_med.federation.limits import Limits
 from braincl_med.federation.members import Member, Members
 from braincl_med.foundation.errors import FederationError
+from braincl_med.foundation.texts import one_line
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import LONGEST_FAILURE, Report, size_of
+from braincl_med.messages.report import Report, size_of
 from braincl_med.methods.base import Method
 from braincl_med.methods.phase import Phase
 from braincl_med.methods.publish import objection_of
@@ -17,6 +18,8 @@ from braincl_med.settings.federation import FederationConfig
 
 log = logging.getLogger("braincl")
 CLASSIFIER_ROWS = "classifier.weight"
+MOST_NAMED = 10
+"""Hospitals whose reasons are spelled out where a quorum is missed."""
 
 Exchange = Callable[[Order], Sequence[Report]]
 """Sends an order to every connected hospital and returns an answer for each, a failure for one that gave none."""
@@ -103,7 +106,7 @@ class Hospitals:
                     name = f"node-{answer.sender}"
                 while name in taken or name in missing:
                     name += "?"  # which no hospital's own name has
-                missing[name] = _readable(reason)
+                missing[name] = one_line(reason)
         return sound, missing
 
     def require_quorum(
@@ -123,7 +126,9 @@ class Hospitals:
         for name, reason in missing.items():
             log.warning("%s: no usable answer of %s: %s", order, name, reason)
         if len(usable) < self.federation.least:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(missing.items()))
+            named = [f"{name}: {reason}" for name, reason in sorted(missing.items())]
+            more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+            reasons = "; ".join([*named[:MOST_NAMED], *more])
             raise FederationError(
                 f"{order}: {len(usable)} of {self.federation.hospitals} hospitals gave a usable answer, "
                 f"the quorum is {self.federation.least} ({reasons})"
@@ -196,8 +201,3 @@ def carried(order: Order, answers: Sequence[Report], usable: Sequence[Report]) -
     """Bytes to all hospitals that were asked, and from those that are usable, as the transport counted them."""
     down = sum(answer.bytes_down or size_of(order.addressed(answer.sender)) for answer in answers)
     return down, sum(answer.bytes_up or size_of(answer) for answer in usable)
-
-
-def _readable(reason: str) -> str:
-    """One line that a terminal shows as it is, whatever a hospital wrote into it."""
-    return "".join(c if c.isprintable() else " " for c in reason)[:LONGEST_FAILURE]

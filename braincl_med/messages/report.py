@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from braincl_med.cortex.cortex import Tensors
 from braincl_med.foundation.errors import FederationError
+from braincl_med.foundation.texts import LONGEST, one_line
 from braincl_med.messages.compact import size_of_tensors
 from braincl_med.messages.order import Masking, Order
 
@@ -22,7 +23,6 @@ MOST_SAMPLES = 10**8
 """Samples that one hospital may say it worked on; an update weighs as much as its samples."""
 LARGEST_LOSS = 1e9
 """A loss beyond is no loss of a network that trains, and sums of such would overflow."""
-LONGEST_FAILURE = 500
 
 
 def _printable(name: str) -> str:
@@ -78,7 +78,7 @@ class Report:
                 "examples": self.examples,
                 "loss": self.loss,
                 "figures": self.figures,
-                "failure": self.failure[:LONGEST_FAILURE],
+                "failure": self.failure[:LONGEST],
                 "threads": self.threads,
                 **({"masking": self.masking} if self.masking else {}),
             }
@@ -107,7 +107,7 @@ class Report:
             loss=told.loss,
             figures=told.figures,
             weights=weights,
-            failure="".join(c if c.isprintable() else " " for c in told.failure),
+            failure=one_line(told.failure),
             threads=told.threads,
             masking=told.masking,
         )
@@ -120,7 +120,7 @@ class _Text(BaseModel):
     examples: int = Field(ge=0, le=MOST_SAMPLES)
     loss: Annotated[float, Field(ge=-LARGEST_LOSS, le=LARGEST_LOSS, allow_inf_nan=False)] | None
     figures: dict[str, Any]
-    failure: str = Field(max_length=LONGEST_FAILURE)
+    failure: str = Field(max_length=LONGEST)
     threads: int = Field(default=0, ge=0, le=1 << 16)
     masking: Masking = ""
 

@@ -25,11 +25,15 @@ from braincl_med.evaluation.tally import Tally
 from braincl_med.foundation.errors import RecordsError
 from braincl_med.foundation.files import is_locked
 from braincl_med.foundation.places import server_folder
+from braincl_med.foundation.texts import bounded, one_line
 from braincl_med.records.alive import SILENT_SECONDS, now, read_sign, seconds_since
 from braincl_med.records.examinations import Examinations, later_tables
 from braincl_med.records.schema import SILENT, STOPPED, Audit, Experiment, Status, Step
 from braincl_med.records.tallies import read_counts, write_counts
 from braincl_med.streams.tasks import Registry
+
+LONGEST_MESSAGE = 2000
+"""Characters of how a run ended: some hospitals' reasons."""
 
 
 class RunStore(Examinations):
@@ -69,11 +73,11 @@ class RunStore(Examinations):
             )
 
     def end(self, name: str, status: Status, message: str = "") -> None:
-        """Say how the experiment's run ended; `message` is the one sentence a person reads."""
+        """Say how the experiment's run ended; `message` is the one sentence a person reads, cut where it is long."""
         with self._connection() as db:
             db.execute(
                 "UPDATE experiment SET status=?, message=?, updated=? WHERE name=?",
-                (status, message, now(), name),
+                (status, one_line(message, LONGEST_MESSAGE), now(), name),
             )
 
     def change_registry(self, name: str, registry: Registry) -> None:
@@ -170,9 +174,10 @@ class RunStore(Examinations):
             )
 
     def record_audit(self, passed: bool, report: Mapping[str, Any]) -> None:
-        """Keep an audit's report."""
+        """Keep an audit's report, its texts cut: names of files and folders are whoever's."""
+        told = json.dumps(bounded(report))
         with self._connection() as db:
-            db.execute("INSERT INTO audit (made, passed, report) VALUES (?,?,?)", (now(), passed, json.dumps(report)))
+            db.execute("INSERT INTO audit (made, passed, report) VALUES (?,?,?)", (now(), passed, told))
 
     # What everybody reads.
 

@@ -1,13 +1,8 @@
 """A reader's walk through the dashboard: the real server, a real browser, every page."""
 
-import http.client
 import json
 import os
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +13,8 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from apps.dashboard.launch import command
 from braincl_med.records.store import RunStore
-from tests.records.example_store import begin, build_example
+from tests.records.example_store import begin
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -54,36 +48,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists() or not DRIVER.exists(), reason="chromium or chromedriver is missing"),
 ]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    return build_example(tmp_path_factory.mktemp("state"))
-
-
-@pytest.fixture(scope="module")
-def address(store: RunStore) -> Iterator[str]:
-    """The address of a dashboard over the example store, served until the tests are done."""
-    state = store.path.parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (state / "server.log").open("w")
-    server = subprocess.Popen(command(state, port), stdout=log, stderr=subprocess.STDOUT)
-    at = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(480):
-            assert server.poll() is None, (state / "server.log").read_text()
-            try:
-                urllib.request.urlopen(f"{at}/_stcore/health", timeout=2)
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.25)
-        yield at
-    finally:
-        server.terminate()
-        server.wait(20)
-        log.close()
 
 
 @pytest.fixture(scope="module")
@@ -161,30 +125,6 @@ def test_pages_ask_nobody_but_the_dashboard(store: RunStore, address: str, brows
     assert {
         url for url in asked if urlsplit(url).scheme in ("http", "https") and not url.startswith(f"{address}/")
     } == set()
-
-
-def asked_as(address: str, host: str) -> int:
-    """The status with which the page's WebSocket answers a browser that was led here under this name."""
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
-    headers = {
-        "Host": host,
-        "Origin": f"http://{host}",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    connection.request("GET", "/_stcore/stream", headers=headers)
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-def test_only_a_browser_that_asks_for_this_machine_is_answered(address: str) -> None:
-    port = urlsplit(address).port
-    assert asked_as(address, f"127.0.0.1:{port}") == 101
-    assert asked_as(address, f"localhost:{port}") == 101
-    assert asked_as(address, f"rebound.example:{port}") == 403
 
 
 def test_a_link_survives_reloading(address: str, browser: webdriver.Chrome) -> None:

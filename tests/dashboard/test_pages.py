@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binomtest
 from streamlit.testing.v1 import AppTest
 
+from apps.dashboard import data
 from apps.dashboard.frame import plain
 from apps.dashboard.launch import command
 from braincl_med.evaluation.rejection import EDGES
@@ -443,3 +444,37 @@ def test_the_command_stays_on_this_machine() -> None:
     assert {"--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--server.port=8600"} <= set(line)
     assert line[-3:] == ["--", "--state", "/var/lib/braincl"]
     assert not any("server.port" in word for word in command(Path("/var/lib/braincl"), None))
+
+
+def test_a_changed_store_leaves_no_copy_of_its_former_state(open_page: OpenPage, tmp_path: Path) -> None:
+    store = build_example(tmp_path)
+    seen = set()
+    for change in range(3):
+        store.record_evaluation("memories", 2, "site-0", np.diag([10 + change] * 6), {}, {})
+        app = open_page("ready", "memories")
+        assert not app.exception
+        seen.add(str(app.dataframe[0].value["Test scans"].tolist()))
+        _, held = data._held()["memories"]
+        assert held.tally.scans[-1, 0].tolist() == [10 + change] * 6
+    assert len(seen) == 3
+
+
+def test_long_texts_of_others_are_cut_before_they_are_kept(open_page: OpenPage, tmp_path: Path) -> None:
+    store, long = build_example(tmp_path), "scan\n\x1b[2J" + "x" * 10_000
+    (vault,) = AUDIT["vaults"][1:]
+    check = {"check": long, "passed": False, "detail": long}
+    file = {"file": long, "bytes": 1, "records": 1, "bits-per-scan": 1.0}
+    whole = {**vault, "vault": long, "experiments": ["memories", long], "checks": [check], "files": [file]}
+    store.record_audit(False, {"vaults": [whole]})
+    store.end("memories", "failed", long)
+    kept = store.last_audit()
+    assert kept is not None
+    assert len(str(kept.report)) < 4000
+    assert "\x1b" not in store.experiment("memories").message
+    for page, most in (("privacy", 6000), ("ready", 6000)):
+        app = open_page(page, "memories")
+        assert not app.exception
+        said = words(app)
+        assert "x" * 400 in said
+        assert "x" * 2000 not in said
+        assert len(said) < most

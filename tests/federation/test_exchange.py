@@ -214,3 +214,10 @@ def test_a_failure_before_a_hospital_knew_its_name_is_recorded_under_the_name_th
     asked(hospitals)
     hospitals.exchange = lambda order: [answer(0), Report("", failure="it burns", sender="1")]
     assert asked(hospitals, known=("site-0", "site-1")).missing == {"site-1": "it burns"}
+
+
+def test_where_the_quorum_is_missed_some_reasons_are_told_and_the_rest_counted():
+    failed = [Report(f"site-{n}", failure="x" * 500, sender=str(n)) for n in range(40)]
+    with pytest.raises(FederationError, match=r"0 of 40 hospitals gave a usable answer.*and 30 more") as caught:
+        asked(federation(failed, 40))
+    assert len(str(caught.value)) < 6000

@@ -21,9 +21,9 @@ from braincl_med.federation.limits import Limits
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.federation.seen import FOLDER
 from braincl_med.foundation.errors import FederationError
+from braincl_med.foundation.texts import LONGEST
 from braincl_med.messages.compact import coded, digest_of
 from braincl_med.messages.order import Order
-from braincl_med.messages.report import LONGEST_FAILURE
 from braincl_med.messages.shelf import Shelf
 from braincl_med.messages.tensors import in_one_piece
 from braincl_med.messages.wire import told
@@ -89,7 +89,7 @@ def is_plain(reason, folder):
     """One printable line without traceback or path."""
     return (
         reason.isprintable()
-        and len(reason) <= LONGEST_FAILURE
+        and len(reason) <= LONGEST
         and not any(word in reason for word in ("Traceback", str(folder)))
     )
 
