@@ -5,6 +5,8 @@ from math import isnan
 
 from braincl_med.records.summary import Summary
 
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as per cent; `-` where there is none."""
@@ -19,11 +21,21 @@ def size(amount: float | None) -> str:
     """
     if amount is None:
         return "-"
-    units = ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1000 and len(units) > 1:
-        amount /= 1024
-        del units[0]
-    return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 100 else f"{amount:#.3g} {units[0]}"
+    unit, of = unit_of(amount)
+    amount /= of
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:#.3g} {unit}"
+
+
+def unit_of(largest: float) -> tuple[str, int]:
+    """The unit for numbers of bytes of which this is the largest: below 1,000 of it; and its bytes.
+
+    >>> [unit_of(n) for n in (0, 999, 1000, 5_000_000)]
+    [('B', 1), ('B', 1), ('KiB', 1024), ('MiB', 1048576)]
+    """
+    power = 0
+    while largest / 1024**power >= 1000 and power < len(UNITS) - 1:
+        power += 1
+    return UNITS[power], 1024**power
 
 
 def points(difference: float | None) -> str:

@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import subprocess
 import sys
@@ -5,8 +6,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from apps.dashboard import data
@@ -16,7 +19,7 @@ from braincl_med.evaluation.rejection import EDGES
 from braincl_med.foundation.files import locked
 from braincl_med.foundation.places import server_folder
 from braincl_med.records.database import STORE_NAME
-from braincl_med.records.schema import TOGETHER
+from braincl_med.records.schema import TOGETHER, Step
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, points, size
@@ -48,6 +51,18 @@ def words(app: AppTest) -> str:
     """All that the page says in sentences."""
     kinds = (app.markdown, app.info, app.warning, app.error, app.success, app.caption)
     return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+def charts(app: AppTest) -> list[tuple[str, pd.DataFrame]]:
+    """The title of the horizontal axis and the data of each chart of bars."""
+    found = []
+    for element in app.get("vega_lite_chart") or app.get("arrow_vega_lite_chart"):
+        spec = json.loads(element.proto.spec)
+        data = [convert_arrow_bytes_to_pandas_df(one.data.data) for one in element.proto.datasets]
+        layers = spec.get("layer", [])
+        if layers and layers[0]["mark"]["type"] == "bar":
+            found.append((layers[0]["encoding"]["x"]["title"], data[0]))
+    return found
 
 
 @pytest.mark.parametrize("experiment", ["memories", "no-memory"])
@@ -346,6 +361,27 @@ def test_memory_of_a_hospital_that_missed_the_latest_evaluation_still_counts(
     assert metrics(app)["Kept on disk"] == size(3000)
     assert [c.replace("\\", "") for c in table.columns] == ["a", "b (told after 1 · blood-cells)", "all"]
     assert [cell.replace("\\", "") for cell in table.iloc[-1]] == [size(2000), size(1000), size(3000)]
+    assert "18 samples are kept" in words(app)
+    by_step = next(drawn for drawn in charts(app) if "After" in drawn[1])
+    assert by_step[0] == "KiB on disk"
+    assert by_step[1].groupby("After")["Bytes"].sum().to_dict() == {
+        "1 · blood-cells": 2000,
+        "2 · breast-ultrasound": 3000,
+    }
+
+
+def test_a_group_that_was_begun_and_not_tested_is_said_to_be_missing_from_what_is_kept(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    store = RunStore(tmp_path, create=True)
+    for name, begun in (("interrupted", 1), ("tested", 0)):
+        begin(store, name)
+        store.record_evaluation(name, 0, "a", np.diag([5, 5]), {}, {"cues": 1000, "records": 1200})
+        store.record_step(name, Step(begun, 0, "encode", 0, 1.0, 0, 100, None, 600, ("a",), {}))
+    for name, told in (("interrupted", True), ("tested", False)):
+        app = open_page("memory", name)
+        assert "1,200 samples are kept after the latest group that was tested" in words(app)
+        assert ("Group 2 was begun and is not tested yet" in words(app)) == told
 
 
 def test_a_method_that_keeps_all_scans_does_not_keep_0_bytes(open_page: OpenPage, tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ import streamlit as st
 
 from apps.dashboard import charts, data, frame
 from apps.dashboard.words import ITEMS, PHASES
-from braincl_med.records.table import duration, size
-
-MIB = 1024**2
+from braincl_med.records.table import duration, size, unit_of
 
 
 def at_rest(record: data.Record) -> pd.DataFrame:
@@ -35,12 +33,24 @@ def last_told(rows: pd.DataFrame) -> pd.DataFrame:
     return latest
 
 
-def bars(rows: pd.DataFrame, name: str) -> None:
-    """A chart of what each value of column `name` keeps."""
+def after_each(rows: pd.DataFrame) -> pd.DataFrame:
+    """What hospitals keep after each step; one that missed an evaluation keeps what it told before."""
+    told: dict[object, pd.DataFrame] = {}
+    steps = []
+    for step, then in rows.groupby("After", sort=False):
+        told |= dict(iter(then.groupby("Hospital", sort=False)))
+        steps.append(pd.concat(told.values()).assign(After=step))
+    return pd.concat(steps)
+
+
+def bars(rows: pd.DataFrame, name: str, what: str, height: int = 46) -> None:
+    """A chart of the bytes of each value of column `name`, in the unit that its longest bar has."""
     summed = rows.groupby([name, "Part"], sort=False)["Bytes"].sum().reset_index()
-    summed["MiB"] = summed["Bytes"] / MIB
+    unit, of = unit_of(summed.groupby(name)["Bytes"].sum().max())
+    summed["Amount"] = summed["Bytes"] / of
     summed["text"] = summed["Bytes"].map(size)
-    st.altair_chart(charts.stacked_bars(summed, name, "MiB", "Part", "MiB on disk", "text"), width="stretch")
+    chart = charts.stacked_bars(summed, name, "Amount", "Part", f"{unit} {what}", "text", height)
+    st.altair_chart(chart, width="stretch")
 
 
 frame.begin(
@@ -71,13 +81,17 @@ if summary.keeps_raw_scans:
 st.subheader("On disk")
 rows = at_rest(record)
 if rows["Bytes"].sum():
-    st.markdown(f"{summary.records or 0:,} samples are kept after the latest group.")
+    st.markdown(f"{summary.records or 0:,} samples are kept after the latest group that was tested.")
+    if (begun := data.standing(summary.name).number) > summary.evaluated:
+        st.caption(
+            f"Group {begun} was begun and is not tested yet: what hospitals hold of it already is counted once it is."
+        )
     by_hospital, by_step, numbers = st.tabs(["By hospital", "After each group", "Numbers"])
     latest = last_told(rows)
     with by_hospital:
-        bars(latest, "Hospital")
+        bars(latest, "Hospital", "on disk")
     with by_step:
-        bars(rows, "After")
+        bars(after_each(rows), "After", "on disk")
     with numbers:
         wide = latest.pivot_table(index="Part", columns="Hospital", values="Bytes", aggfunc="sum", sort=False)
         wide["all"] = wide.sum(axis=1)
@@ -94,12 +108,12 @@ st.subheader("Over the network, and time")
 if summary.phases:
     wire = pd.DataFrame(
         [
-            {"Phase": PHASES.get(p.phase, p.phase), "Part": part, "MiB": amount / MIB, "text": size(amount)}
+            {"Phase": PHASES.get(p.phase, p.phase), "Part": part, "Bytes": amount}
             for p in summary.phases
             for part, amount in (("to hospitals", p.bytes_down), ("from hospitals", p.bytes_up))
         ]
     )
-    st.altair_chart(charts.stacked_bars(wire, "Phase", "MiB", "Part", "MiB sent", "text", 38), width="stretch")
+    bars(wire, "Phase", "sent", 38)
     frame.table(
         pd.DataFrame(
             [
