@@ -8,6 +8,9 @@ import pandas as pd
 
 Drawing = alt.LayerChart | alt.FacetChart
 MOST_NUMBERS = 14
+MOST_LABELS = 40
+"""Labels side by side along an axis that a page is wide enough for."""
+BLUES, REDS = ["#eef4fb", "#08519c"], ["#fdf6f1", "#b23c00"]
 # Okabe & Ito's colours; the last two only where there are that many curves.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 6], [12, 3, 2, 3, 2, 3], [1, 4]]
@@ -29,7 +32,10 @@ def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_t
     steps, found = list(dict.fromkeys(frame[x])), [n for n in names if n in set(frame[name])]
     shown = alt.Chart(frame).encode(
         x=alt.X(
-            f"{x}:N", sort=steps, title=x_title, axis=alt.Axis(labelAngle=_angle(steps), labelOverlap=False, **LABEL)
+            f"{x}:N",
+            sort=steps,
+            title=x_title,
+            axis=alt.Axis(labelAngle=_angle(steps), labelOverlap=False, values=_labelled(steps), **LABEL),
         ),
         y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(**SHARES, **LABEL)),
         tooltip=[
@@ -45,21 +51,33 @@ def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_t
     return alt.layer(lines, points).properties(height=420)
 
 
-def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title: str, y_title: str | None) -> Drawing:
-    """Cells of shares of 1, each with the words of column `text` written in it while they can be read."""
+def heatmap(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    value: str,
+    text: str,
+    x_title: str,
+    y_title: str | None,
+    right: str | None = None,
+) -> Drawing:
+    """Cells of shares of 1, each with the words of column `text` written in it while they can be read.
+
+    Where they cannot, cells of which column `right` is false have colours of their own, up to the largest share among
+    them: mistakes over many classes are small shares, which one scale for all would leave as pale as none.
+    """
     columns, rows = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[y]))
     readable = len(columns) <= MOST_NUMBERS
     angle = _angle(columns)
-    above = alt.Axis(orient="top", labelAngle=angle, labelOverlap=not readable, **LABEL)
+    above = alt.Axis(orient="top", labelAngle=angle, labelOverlap=False, values=_labelled(columns), **LABEL)
     cells = alt.Chart(frame).encode(
-        x=alt.X(f"{x}:N", sort=columns, title=x_title, axis=above),
-        y=alt.Y(f"{y}:N", sort=rows, title=y_title, axis=alt.Axis(labelOverlap=False, **LABEL)),
-    )
-    boxes = cells.mark_rect(stroke="white", strokeWidth=1).encode(
-        color=alt.Color(
-            f"{value}:Q",
-            scale=alt.Scale(range=["#eef4fb", "#08519c"], domain=[0, 1]),
-            legend=None if readable else alt.Legend(title=None, format=".0%", gradientLength=160),
+        x=alt.X(f"{x}:N", sort=columns, scale=alt.Scale(domain=columns), title=x_title, axis=above),
+        y=alt.Y(
+            f"{y}:N",
+            sort=rows,
+            scale=alt.Scale(domain=rows),
+            title=y_title,
+            axis=alt.Axis(labelOverlap=False, **LABEL),
         ),
         tooltip=[
             alt.Tooltip(f"{y}:N", title=y),
@@ -67,14 +85,29 @@ def heatmap(frame: pd.DataFrame, x: str, y: str, value: str, text: str, x_title:
             alt.Tooltip(f"{text}:N", title=" "),
         ],
     )
+
+    def boxes(of: alt.Chart, colours: list[str], largest: float, title: str | None = None) -> alt.Chart:
+        return of.mark_rect(stroke="white", strokeWidth=1).encode(
+            color=alt.Color(
+                f"{value}:Q",
+                scale=alt.Scale(range=colours, domain=[0, largest]),
+                legend=None if readable else alt.Legend(title=title, format=".0%", gradientLength=160),
+            )
+        )
+
     around = 70 if angle == 0 else 190
+    if not readable and right is not None and not frame[right].all():
+        wrong = float(frame.loc[~frame[right], value].max()) or 1.0
+        found = boxes(cells.transform_filter(f"datum.{right}"), BLUES, 1.0, "right")
+        missed = boxes(cells.transform_filter(f"!datum.{right}"), REDS, wrong, "mistaken")
+        return alt.layer(found, missed).resolve_scale(color="independent").properties(height=18 * len(rows) + around)
     if not readable:
-        return alt.layer(boxes).properties(height=18 * len(rows) + around)
+        return alt.layer(boxes(cells, BLUES, 1.0)).properties(height=18 * len(rows) + around)
     words = cells.mark_text(fontSize=13).encode(
         text=f"{text}:N",
         color=alt.condition(alt.datum[value] > 0.5, alt.value("white"), alt.value("#222222")),
     )
-    return alt.layer(boxes, words).properties(height=52 * len(rows) + around)
+    return alt.layer(boxes(cells, BLUES, 1.0), words).properties(height=52 * len(rows) + around)
 
 
 def intervals(frame: pd.DataFrame, name: str, x_title: str) -> Drawing:
@@ -199,6 +232,11 @@ def _looks(choices: list[Any], found: list[str], shift: int = 0) -> list[Any]:
     """One of `choices` for each of `found`; after each turn the choices begin `shift` later."""
     turns = len(choices)
     return [choices[(i + shift * (i // turns)) % turns] for i in range(len(found))]
+
+
+def _labelled(labels: list[str]) -> list[str]:
+    """Every label, or every k-th of those that would overlap."""
+    return labels[:: -(-len(labels) // MOST_LABELS)] if labels else []
 
 
 def _angle(labels: list[str]) -> int:

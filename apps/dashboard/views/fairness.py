@@ -82,6 +82,7 @@ if len(rows):
             {
                 "Shown": names[true],
                 "Answered": answers[predicted],
+                "right": true == predicted,
                 "share": counts[true, predicted] / counts[true].sum(),
                 "text": percent(counts[true, predicted] / counts[true].sum(), 0)
                 if as_share
@@ -92,6 +93,7 @@ if len(rows):
             if counts[true].sum()
         ]
     )
-    st.altair_chart(charts.heatmap(cells, "Answered", "Shown", "share", "text", "Answered", None), width="stretch")
+    drawn = charts.heatmap(cells, "Answered", "Shown", "share", "text", "Answered", None, right="right")
+    st.altair_chart(drawn, width="stretch")
 else:
     st.info(f"{frame.plain(where)} has no test scans after the latest group.", icon=":material/info:")
