@@ -87,20 +87,22 @@ def heatmap(
     )
 
     def boxes(of: alt.Chart, colours: list[str], largest: float, title: str | None = None) -> alt.Chart:
-        return of.mark_rect(stroke="white", strokeWidth=1).encode(
+        drawn: alt.Chart = of.mark_rect(stroke="white", strokeWidth=1).encode(
             color=alt.Color(
                 f"{value}:Q",
                 scale=alt.Scale(range=colours, domain=[0, largest]),
                 legend=None if readable else alt.Legend(title=title, format=".0%", gradientLength=160),
             )
         )
+        return drawn
 
     around = 70 if angle == 0 else 190
     if not readable and right is not None and not frame[right].all():
         wrong = float(frame.loc[~frame[right], value].max()) or 1.0
         found = boxes(cells.transform_filter(f"datum.{right}"), BLUES, 1.0, "right")
         missed = boxes(cells.transform_filter(f"!datum.{right}"), REDS, wrong, "mistaken")
-        return alt.layer(found, missed).resolve_scale(color="independent").properties(height=18 * len(rows) + around)
+        both: Drawing = alt.layer(found, missed).resolve_scale(color="independent")
+        return both.properties(height=18 * len(rows) + around)
     if not readable:
         return alt.layer(boxes(cells, BLUES, 1.0)).properties(height=18 * len(rows) + around)
     words = cells.mark_text(fontSize=13).encode(
