@@ -8,6 +8,19 @@ from apps.dashboard import frame
 
 # Pictures are files: Streamlit would fetch a Material symbol for the browser's tab from an outside server.
 HERE = Path(__file__).resolve().parent
+PRINT = """<style>
+@media print {
+  @page { size: A4; margin: 14mm; }
+  [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stElementToolbar"], [data-testid="stButton"],
+  [data-testid="stDownloadButton"], [data-testid="stFormSubmitButton"] { display: none !important; }
+  /* The page scrolls within the window, of which a printer would see the first sheet alone. */
+  html, body, #root, .stApp, [data-testid="stAppViewContainer"], [data-testid="stMain"] {
+    position: static !important; height: auto !important; overflow: visible !important; }
+  [data-testid="stMainBlockContainer"] { padding: 0 !important; max-width: none !important; }
+  [data-testid="stVegaLiteChart"], [data-testid="stMetric"], tr { break-inside: avoid; }
+  .stApp { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
+</style>"""
 
 st.set_page_config(page_title="BrainCL-Med", page_icon=str(HERE / "icon.svg"), layout="wide")
 page = st.navigation(
@@ -31,5 +44,6 @@ page = st.navigation(
     }
 )
 st.logo(str(HERE / "logo.svg"), size="large")
+st.html(PRINT)
 frame.sidebar()
 page.run()

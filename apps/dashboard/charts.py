@@ -1,18 +1,26 @@
-"""The charts: colours that colour-blind readers tell apart, numbers where colours alone would not do."""
+"""The charts: colours that colour-blind readers tell apart, numbers where colours alone would not do.
+
+Each says what it shows (`description`), which a browser hands to whoever has pages read aloud.
+"""
 
 import json
 from typing import Any
 
 import altair as alt
 import pandas as pd
+import streamlit as st
 
 Drawing = alt.LayerChart | alt.FacetChart
 MOST_NUMBERS = 14
 MOST_LABELS = 40
 """Labels side by side along an axis that a page is wide enough for."""
 BLUES, REDS = ["#eef4fb", "#08519c"], ["#fdf6f1", "#b23c00"]
+DARK = 0.7
+"""From which share on a cell is so dark that white is read better on it than black."""
+INK, INK_ON_DARK = "#000000", "#f2f2f2"
+"""Of words and lines beside the data, by the page's theme; contrast to its background is above 15 : 1."""
 # Okabe & Ito's colours; the last two only where there are that many curves.
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"]
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK, "#8C6D31"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 6], [12, 3, 2, 3, 2, 3], [1, 4]]
 SHARES: dict[str, Any] = {"format": ".0%", "tickCount": 5}
 LABEL: dict[str, Any] = {
@@ -48,7 +56,8 @@ def curves(frame: pd.DataFrame, x: str, y: str, name: str, names: list[str], x_t
         stroke=_strokes(name, found, PALETTE), strokeDash=_dashes(name, found)
     )
     points = shown.mark_point(strokeWidth=0, size=90, opacity=1).encode(fill=_fills(name, found, PALETTE))
-    return alt.layer(lines, points).properties(height=420)
+    said = f"{y_title} by {x_title}, curves: {_listed(found)}"
+    return alt.layer(lines, points).properties(height=420, description=said)
 
 
 def heatmap(
@@ -97,19 +106,20 @@ def heatmap(
         return drawn
 
     around = 70 if angle == 0 else 190
+    said = f"Table of shares: {y}, rows, by {x}, columns; {len(rows)} by {len(columns)}, the darker the more"
     if not readable and right is not None and not frame[right].all():
         wrong = float(frame.loc[~frame[right], value].max()) or 1.0
         found = boxes(cells.transform_filter(f"datum.{right}"), BLUES, 1.0, "right")
         missed = boxes(cells.transform_filter(f"!datum.{right}"), REDS, wrong, "mistaken")
         both: Drawing = alt.layer(found, missed).resolve_scale(color="independent")
-        return both.properties(height=18 * len(rows) + around)
+        return both.properties(height=18 * len(rows) + around, description=said)
     if not readable:
-        return alt.layer(boxes(cells, BLUES, 1.0)).properties(height=18 * len(rows) + around)
+        return alt.layer(boxes(cells, BLUES, 1.0)).properties(height=18 * len(rows) + around, description=said)
     words = cells.mark_text(fontSize=13).encode(
         text=f"{text}:N",
-        color=alt.condition(alt.datum[value] > 0.5, alt.value("white"), alt.value("#222222")),
+        color=alt.condition(alt.datum[value] > DARK, alt.value("white"), alt.value("#222222")),
     )
-    return alt.layer(boxes(cells, BLUES, 1.0), words).properties(height=52 * len(rows) + around)
+    return alt.layer(boxes(cells, BLUES, 1.0), words).properties(height=52 * len(rows) + around, description=said)
 
 
 def intervals(frame: pd.DataFrame, name: str, x_title: str) -> Drawing:
@@ -133,10 +143,12 @@ def intervals(frame: pd.DataFrame, name: str, x_title: str) -> Drawing:
     points = base.mark_point(filled=True, size=110, color=PALETTE[0], opacity=1).encode(
         x=alt.X("share:Q", scale=scale)
     )
-    words = base.mark_text(align="left", dx=10, fontSize=12, color="#444444").encode(
+    words = base.mark_text(align="left", dx=10, fontSize=12, color=ink()).encode(
         x=alt.X("high:Q", scale=scale), text="text:N"
     )
-    return alt.layer(rules, points, words).properties(height=36 * len(found) + 60, padding={"right": 70})
+    said = f"{x_title}, each a point with its interval: {_listed(found)}"
+    drawn = alt.layer(rules, points, words)
+    return drawn.properties(height=36 * len(found) + 60, padding={"right": 70}, description=said)
 
 
 def stacked_bars(
@@ -154,7 +166,7 @@ def stacked_bars(
             color=alt.Color(
                 f"{part}:N",
                 sort=parts,
-                scale=alt.Scale(domain=parts, range=PALETTE[: len(parts)]),
+                scale=alt.Scale(domain=parts, range=_colours(PALETTE, parts)),
                 legend=alt.Legend(title=None, orient="bottom", labelLimit=320, labelFontSize=12),
             ),
             tooltip=[
@@ -165,7 +177,8 @@ def stacked_bars(
         )
         .transform_calculate(order=f"indexof({parts!r}, datum['{part}'])")
     )
-    return alt.layer(bars).properties(height=height * len(found) + 90)
+    said = f"Bars of {x_title}: {_listed(found)}; parts: {_listed(parts)}"
+    return alt.layer(bars).properties(height=height * len(found) + 90, description=said)
 
 
 def densities(frame: pd.DataFrame, threshold: int, ticks: dict[int, str], x_title: str) -> Drawing:
@@ -190,22 +203,33 @@ def densities(frame: pd.DataFrame, threshold: int, ticks: dict[int, str], x_titl
         stroke=_strokes("group", groups, palette), strokeDash=_dashes("group", groups)
     )
     at = alt.Chart(pd.DataFrame({"bin": [threshold], "label": ["threshold"]}))
-    rule = at.mark_rule(color="#222222", strokeWidth=2).encode(x="bin:Q")
-    words = at.mark_text(align="left", dx=6, fontSize=12, color="#222222").encode(
+    rule = at.mark_rule(color=ink(), strokeWidth=2).encode(x="bin:Q")
+    words = at.mark_text(align="left", dx=6, fontSize=12, color=ink()).encode(
         x="bin:Q", y=alt.value(-8), text="label:N"
     )
     # The layer with the legend comes first: the first one decides whether there is any.
-    return alt.layer(lines, areas, rule, words).properties(height=460)
+    said = f"Histograms over {x_title}, a rule at the threshold: {_listed(groups)}"
+    return alt.layer(lines, areas, rule, words).properties(height=460, description=said)
+
+
+def ink() -> str:
+    """The colour of words and lines that reads on the page's background, which follows the reader's system."""
+    return INK_ON_DARK if st.context.theme.type == "dark" else INK
+
+
+def _listed(names: list[str]) -> str:
+    """Names as a sentence has them; of many their number."""
+    return ", ".join(names) if len(names) <= MOST_NUMBERS else f"{len(names)} of them"
 
 
 def _fills(name: str, found: list[str], palette: list[str]) -> alt.Fill:
     # A channel of its own, so that the legend shows the strokes alone.
-    return alt.Fill(f"{name}:N", scale=alt.Scale(domain=found, range=_looks(palette, found)), legend=None)
+    return alt.Fill(f"{name}:N", scale=alt.Scale(domain=found, range=_colours(palette, found)), legend=None)
 
 
 def _strokes(name: str, found: list[str], palette: list[str]) -> alt.Stroke:
     return alt.Stroke(
-        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_looks(palette, found)), legend=_legend(found)
+        f"{name}:N", sort=found, scale=alt.Scale(domain=found, range=_colours(palette, found)), legend=_legend(found)
     )
 
 
@@ -228,6 +252,10 @@ def _legend(found: list[str]) -> alt.Legend:
         symbolSize=500,
         symbolStrokeWidth=3,
     )
+
+
+def _colours(palette: list[str], found: list[str]) -> list[str]:
+    return [ink() if colour == INK else colour for colour in _looks(palette, found)]
 
 
 def _looks(choices: list[Any], found: list[str], shift: int = 0) -> list[Any]:

@@ -129,9 +129,11 @@ def kept(summary: Summary) -> str:
     return "all raw scans" if summary.keeps_raw_scans else size(summary.bytes_at_rest)
 
 
-def table(rows: pd.DataFrame) -> None:
-    """A short table that shows every word, its cells as they are."""
+def table(rows: pd.DataFrame, csv: str = "") -> None:
+    """A short table that shows every word, its cells as they are; `csv` names the file to take it along as."""
     st.table(rows.map(lambda cell: plain(str(cell))).rename(index=plain, columns=plain))
+    if csv:
+        st.download_button("CSV", rows.to_csv().encode(), f"{csv}.csv", "text/csv", icon=":material/download:")
 
 
 def figures(rows: pd.DataFrame) -> None:

@@ -15,8 +15,9 @@ OPTIONS = {
     # A page that fails shows that it failed, without traceback and paths; those stand in the terminal.
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
-    "theme.base": "light",
-    "theme.primaryColor": "#0072B2",
+    # Light or dark as the reader's system is.
+    "theme.light.primaryColor": "#0072B2",
+    "theme.dark.primaryColor": "#56B4E9",
 }
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from scipy.stats import binomtest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from apps.dashboard import data
+from apps.dashboard import charts, data
 from apps.dashboard.frame import plain
 from apps.dashboard.launch import command
 from braincl_med.evaluation.rejection import EDGES
@@ -514,3 +515,42 @@ def test_long_texts_of_others_are_cut_before_they_are_kept(open_page: OpenPage, 
         assert "x" * 400 in said
         assert "x" * 2000 not in said
         assert len(said) < most
+
+
+def test_every_chart_says_what_it_shows(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    drawn = 0
+    for page in FIGURES:
+        for chart in open_page(page, "memories").get("vega_lite_chart"):
+            said = json.loads(chart.proto.spec).get("description", "")
+            assert len(said) > 20, page
+            drawn += 1
+    assert drawn >= 8
+
+
+@pytest.mark.parametrize(
+    ("theme", "expected"), [("dark", charts.INK_ON_DARK), ("light", charts.INK), (None, charts.INK)]
+)
+def test_words_in_charts_are_read_on_either_background(
+    theme: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charts.st, "context", SimpleNamespace(theme=SimpleNamespace(type=theme)))
+    rows = pd.DataFrame({"name": ["a"], "share": [0.5], "low": [0.4], "high": [0.6], "text": ["5 of 10"]})
+    assert [layer.get("mark", {}).get("color") for layer in charts.intervals(rows, "name", "x").to_dict()["layer"]][
+        -1
+    ] == expected
+    curves = pd.DataFrame([{"x": "1", "y": 0.5, "of": str(n)} for n in range(8)])
+    drawn = charts.curves(curves, "x", "y", "of", [str(n) for n in range(8)], "x", "y").to_dict()
+    assert drawn["layer"][0]["encoding"]["stroke"]["scale"]["range"][6] == expected
+
+
+def test_tables_of_figures_can_be_taken_along(open_page: OpenPage, tmp_path: Path) -> None:
+    build_example(tmp_path)
+    for page, number in (("runs", 1), ("memory", 2), ("unknown", 1), ("add", 0)):
+        assert len(open_page(page, "memories").get("download_button")) == number, page
+
+
+def test_pages_follow_the_readers_theme() -> None:
+    line = command(Path("/var/lib/braincl"))
+    assert not any(word.startswith("--theme.base") for word in line)
+    assert any(word.startswith("--theme.dark.primaryColor=") for word in line)

@@ -96,7 +96,7 @@ if rows["Bytes"].sum():
         wide = latest.pivot_table(index="Part", columns="Hospital", values="Bytes", aggfunc="sum", sort=False)
         wide["all"] = wide.sum(axis=1)
         wide.loc["all"] = wide.sum(axis=0)
-        frame.table(wide.map(lambda n: "-" if pd.isna(n) else size(n)))
+        frame.table(wide.map(lambda n: "-" if pd.isna(n) else size(n)), csv="on-disk")
 elif summary.keeps_raw_scans:
     st.markdown("Hospitals keep all raw scans, which are not counted.")
 elif summary.evaluated:
@@ -126,7 +126,8 @@ if summary.phases:
                 }
                 for p in summary.phases
             ]
-        ).set_index("Phase")
+        ).set_index("Phase"),
+        csv="phases",
     )
 else:
     st.markdown("No exchange with the hospitals is recorded yet.")

@@ -133,7 +133,7 @@ if len(summaries) > 1:
             "These experiments learned other diagnoses or were tested on other scans: their accuracies cannot be "
             "compared. The sidebar chooses which stand here."
         )
-    frame.table(comparison(summaries))
+    frame.table(comparison(summaries), csv="comparison")
     points = pd.DataFrame(
         [
             {"Groups learned": str(number + 1), "Accuracy": value, "Experiment": s.name}

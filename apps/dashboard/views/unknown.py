@@ -160,4 +160,4 @@ st.markdown(
     "- **Let through at 95 %** (FPR@95) is the share of unknown scans that are still answered when 95 % of the known "
     "scans are: 0 % is perfect."
 )
-frame.table(figures(record, score))
+frame.table(figures(record, score), csv="unknown-scans")
