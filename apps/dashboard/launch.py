@@ -17,7 +17,7 @@ OPTIONS = {
     "client.toolbarMode": "minimal",
     # Light or dark as the reader's system is.
     "theme.light.primaryColor": "#0072B2",
-    "theme.dark.primaryColor": "#56B4E9",
+    "theme.dark.primaryColor": "#1F7FC4",
 }
 
 

@@ -1,7 +1,9 @@
 """A reader's walk through the dashboard: the real server, a real browser, every page."""
 
+import base64
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +46,9 @@ PAGES = {
     "add": "Add a diagnosis",
 }
 
+PROBE = re.compile(r"/_stcore/(health|host-config) - Failed to load resource: .* 404 ")
+"""By these two Streamlit finds, of a page that is opened by its own address, below which path it is served."""
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists() or not DRIVER.exists(), reason="chromium or chromedriver is missing"),
@@ -54,7 +59,7 @@ pytestmark = [
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
@@ -79,19 +84,76 @@ def wait_until_drawn(browser: webdriver.Chrome) -> None:
     )
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "ready")
-def test_page_is_drawn_without_an_error(path: str, address: str, browser: webdriver.Chrome) -> None:
-    browser.get(f"{address}/{path}")
-    wait_until_drawn(browser)
-
+def keep_shot(browser: webdriver.Chrome, name: str) -> None:
+    """A picture of the window in the folder that BRAINCL_SCREENSHOTS names, if it does."""
     shots = os.environ.get("BRAINCL_SCREENSHOTS")
     if shots:
         Path(shots).mkdir(parents=True, exist_ok=True)
         time.sleep(1.5)
-        browser.save_screenshot(str(Path(shots) / f"{path or 'ready'}.png"))
+        browser.save_screenshot(str(Path(shots) / f"{name}.png"))
+
+
+def show_as(browser: webdriver.Chrome, **media: str) -> None:
+    """Have pages drawn for a medium, or with a feature (`prefers_color_scheme`) that a reader's system may have."""
+    features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items() if name != "medium"]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media.get("medium", ""), "features": features})
+
+
+def brightness(browser: webdriver.Chrome, selector: str, what: str) -> float:
+    """Mean of red, green and blue of an element's computed colour, 0 to 255."""
+    code = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    numbers = re.findall(r"[\d.]+", browser.execute_script(code, selector, what))
+    return sum(map(float, numbers[:3])) / 3
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "ready")
+def test_page_is_drawn_without_an_error(path: str, address: str, browser: webdriver.Chrome) -> None:
+    browser.get_log("browser")
+    browser.get(f"{address}/{path}")
+    wait_until_drawn(browser)
+
+    keep_shot(browser, path or "ready")
+    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in severe if not PROBE.search(message)] == []
+    content = browser.find_element(By.CSS_SELECTOR, '[data-testid="stMain"]').text
+    assert len(content.split()) > 40, "more than a title"
     assert not browser.find_elements(By.CSS_SELECTOR, '[data-testid="stException"]'), "the page shows an exception"
     assert [h.text for h in browser.find_elements(By.CSS_SELECTOR, "h1")] == [PAGES[path]]
     assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stSidebarNavLink"]')) == len(PAGES)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "ready")
+def test_page_can_be_read_on_a_dark_and_a_narrow_screen(path: str, address: str, browser: webdriver.Chrome) -> None:
+    wide = browser.get_window_size()
+    try:
+        show_as(browser, prefers_color_scheme="dark")
+        browser.set_window_size(768, 1600)
+        browser.get(f"{address}/{path}")
+        wait_until_drawn(browser)
+        keep_shot(browser, f"{path or 'ready'}-dark-768")
+        assert brightness(browser, '[data-testid="stApp"]', "backgroundColor") < 60
+        assert brightness(browser, "h1", "color") > 180
+        overflow = "const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth"
+        assert browser.execute_script(overflow) <= 0, "nothing lies beside the window"
+    finally:
+        show_as(browser)
+        browser.set_window_size(wide["width"], wide["height"])
+
+
+def test_a_printed_page_has_neither_sidebar_nor_buttons(address: str, browser: webdriver.Chrome) -> None:
+    browser.get(f"{address}/runs")
+    wait_until_drawn(browser)
+    parts = ("stSidebar", "stHeader", "stDownloadButton")
+    try:
+        before = [browser.find_element(By.CSS_SELECTOR, f'[data-testid="{part}"]').is_displayed() for part in parts]
+        show_as(browser, medium="print")
+        after = [browser.find_element(By.CSS_SELECTOR, f'[data-testid="{part}"]').is_displayed() for part in parts]
+    finally:
+        show_as(browser)
+    assert before == [True, True, True]
+    assert after == [False, False, False]
+    sheets = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", sheets)) > 1, "all of the page is printed, not the window alone"
 
 
 def test_walk_along_the_sidebar(address: str, browser: webdriver.Chrome) -> None:

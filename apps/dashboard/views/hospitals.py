@@ -39,10 +39,10 @@ def absences(record: data.Record, own: str) -> list[tuple[str, int]]:
 
 
 def table(now: dict[str, Share], record: data.Record, own: str) -> pd.DataFrame:
-    """A row a hospital, the least well served first; numbers stay numbers."""
+    """A row a hospital, `own` before all, then the least well served first; numbers stay numbers."""
     absent = dict(absences(record, own))
     rows = []
-    for name, share in sorted(now.items(), key=lambda item: (np.isnan(item[1].value), item[1].value)):
+    for name, share in sorted(now.items(), key=lambda item: (item[0] != own, np.isnan(item[1].value), item[1].value)):
         low, high = share.interval
         told = share.whole > 0 and not share.withheld
         rows.append(
