@@ -54,7 +54,7 @@ def words(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
 
 
-def charts(app: AppTest) -> list[tuple[str, pd.DataFrame]]:
+def bar_charts(app: AppTest) -> list[tuple[str, pd.DataFrame]]:
     """The title of the horizontal axis and the data of each chart of bars."""
     found = []
     for element in app.get("vega_lite_chart") or app.get("arrow_vega_lite_chart"):
@@ -363,7 +363,7 @@ def test_memory_of_a_hospital_that_missed_the_latest_evaluation_still_counts(
     assert [c.replace("\\", "") for c in table.columns] == ["a", "b (told after 1 · blood-cells)", "all"]
     assert [cell.replace("\\", "") for cell in table.iloc[-1]] == [size(2000), size(1000), size(3000)]
     assert "18 samples are kept" in words(app)
-    by_step = next(drawn for drawn in charts(app) if "After" in drawn[1])
+    by_step = next(drawn for drawn in bar_charts(app) if "After" in drawn[1])
     assert by_step[0] == "KiB on disk"
     assert by_step[1].groupby("After")["Bytes"].sum().to_dict() == {
         "1 · blood-cells": 2000,
