@@ -144,7 +144,7 @@ def dashboard(
         list[str] | None, typer.Option("--host", help="Name of a proxy before it, by which browsers ask. Repeatable.")
     ] = None,
     hospital: Annotated[
-        str, typer.Option("--hospital", help="Whose view it is: others are shown as one. Left out: the federation's.")
+        str, typer.Option("--hospital", help="On the page of hospitals this one comes first, and all others as one.")
     ] = "",
 ) -> None:
     """Open the dashboard over the run store."""
