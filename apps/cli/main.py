@@ -43,6 +43,7 @@ app.add_typer(vault.app, name="vault")
 def main() -> None:
     """Entry point: whatever a person can mend becomes one sentence on standard error and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every look at the SuperLink
     reason = ""
     try:
         app()
