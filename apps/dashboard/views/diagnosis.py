@@ -19,17 +19,16 @@ def said(share: Share) -> str:
     return in_words(share) if share.whole else "-"
 
 
-def cards(row: Diagnosis) -> None:
-    """What was counted of it now."""
+def counted(row: Diagnosis) -> pd.DataFrame:
+    """What was counted of it now, each with what it means; a card would cut the interval."""
     first = "-" if isnan(row.first) else f"{100 * row.first:.0f} %"
-    frame.cards(
-        [
-            ("Found", said(row.found), "Of its own test scans, those that were called by its name (sensitivity)."),
-            ("Right when called", said(row.right), "Of the scans called so, those that are of it (precision)."),
-            ("False alarms", said(row.false_alarms), "Of all other test scans, those that were called so."),
-            ("Found right after it was learned", first, "The share of its test scans after its own group."),
-        ]
-    )
+    told = [
+        ("Found", said(row.found), "of its own test scans, called by its name (sensitivity)"),
+        ("Right when called", said(row.right), "of the scans called so, those that are of it (precision)"),
+        ("False alarms", said(row.false_alarms), "of all other test scans, called so"),
+        ("Found when it was learned", first, "of its test scans, after its own group"),
+    ]
+    return pd.DataFrame(told, columns=["Figure", "Counted", "What it is"]).set_index("Figure")
 
 
 frame.begin("A diagnosis", "How well the shared network knows one diagnosis, and what it is confused with.")
@@ -42,7 +41,7 @@ row = rows[chosen]
 learned = next(number for number, task in enumerate(summary.tasks) if chosen in task.classes)
 st.subheader(f"{frame.plain(summary.name)}: {frame.plain(names[chosen])}")
 st.caption(f"Learned in group {learned + 1} ({frame.plain(summary.tasks[learned].name)}).")
-cards(row)
+frame.table(counted(row))
 
 if row.taken_for:
     st.markdown("**What it is taken for**")
