@@ -67,7 +67,7 @@ def _unfinished(name: str) -> str:
 
 
 def chosen() -> data.Record:
-    """The experiment to show; ends the page with one sentence when there is none."""
+    """The experiment to show, with its name as heading; ends the page with one sentence when there is none."""
     found = names()
     if not found:
         sentence("The run store holds no experiment yet.", "`braincl run demo` runs the packaged example.")
@@ -78,6 +78,7 @@ def chosen() -> data.Record:
         record = data.record(shown)
     except BrainclError as error:
         unreadable(error)
+    st.subheader(plain(record.summary.name))
     _announce(record)
     return record
 

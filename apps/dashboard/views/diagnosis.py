@@ -39,7 +39,7 @@ names, rows = record.names, {row.number: row for row in record.diagnoses}
 chosen = st.selectbox("Diagnosis, the weakest first", list(rows), format_func=lambda number: names[number])
 row = rows[chosen]
 learned = next(number for number, task in enumerate(summary.tasks) if chosen in task.classes)
-st.subheader(f"{frame.plain(summary.name)}: {frame.plain(names[chosen])}")
+st.subheader(frame.plain(names[chosen]))
 st.caption(f"Learned in group {learned + 1} ({frame.plain(summary.tasks[learned].name)}).")
 frame.table(counted(row))
 

@@ -117,7 +117,6 @@ frame.need_evaluation(record)
 summary, own = record.summary, data.hospital()
 if own and own not in summary.hospitals:
     st.warning(f"No counts of {frame.plain(own)}, whose view this is, are recorded here.")
-st.subheader(frame.plain(summary.name))
 if summary.hospitals == (TOGETHER,):
     st.info("Hospitals told their sum under masks, so nobody knows what was right at which.")
 else:

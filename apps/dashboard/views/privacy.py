@@ -141,7 +141,6 @@ frame.begin(
     "that they hold coded memories only.",
 )
 record = frame.chosen()
-st.subheader(frame.plain(record.summary.name))
 st.warning(WARNING, icon=":material/lock:")
 st.subheader("Audit")
 latest = data.last_audit()

@@ -113,7 +113,6 @@ st.warning(
     + f"Tested on: {frame.plain(summary.data)}."
 )
 found = verdict(record.diagnoses, record.names, [task.name for task in summary.tasks], asked())
-st.subheader(frame.plain(summary.name))
 show(found)
 frame.figures(table(record, found))
 prevalence = st.number_input(

@@ -97,7 +97,6 @@ frame.begin("Runs", "How runs stand, what the hospitals learned together in them
 record = frame.chosen()
 summary = record.summary
 
-st.subheader(frame.plain(summary.name))
 st.markdown(
     f"**Method:** {METHODS.get(summary.method, frame.plain(summary.method))}  \n"
     f"**Scans:** {frame.plain(summary.data)}  \n"
