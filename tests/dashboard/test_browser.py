@@ -144,6 +144,9 @@ def test_a_printed_page_has_neither_sidebar_nor_buttons(address: str, browser: w
     browser.get(f"{address}/runs")
     wait_until_drawn(browser)
     parts = ("stSidebar", "stHeader", "stDownloadButton")
+    WebDriverWait(browser, 40).until(
+        lambda b: all(b.find_elements(By.CSS_SELECTOR, f'[data-testid="{part}"]') for part in parts)
+    )
     try:
         before = [browser.find_element(By.CSS_SELECTOR, f'[data-testid="{part}"]').is_displayed() for part in parts]
         show_as(browser, medium="print")
