@@ -16,9 +16,15 @@ def shares_of(correct: Counts, scans: Counts) -> Figures:
     return shares
 
 
-def class_accuracies(tally: Tally) -> Figures:
-    """(T, C) shares of each class's test scans that were recognised after each task; NaN where it has none."""
-    return shares_of(*tally.together)
+def class_accuracies(tally: Tally, smallest: int = 1) -> Figures:
+    """(T, C) shares of each class's test scans that were recognised after each task.
+
+    Args:
+        tally: what was counted.
+        smallest: of fewer scans than these nothing is told: NaN, as for a class without test scans.
+    """
+    correct, scans = tally.together
+    return shares_of(correct, np.where(scans >= smallest, scans, 0))
 
 
 def accuracy_matrix(tally: Tally, tasks: Sequence[range]) -> Figures:

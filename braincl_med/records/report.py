@@ -48,7 +48,7 @@ def report(store: RunStore, name: str, limits: Limits) -> Page:
     sections: list[tuple[str, tuple[Block, ...]]] = [
         ("Can I use it?", tuple(_verdict(experiment, summary, tally, limits))),
         ("Diagnoses, the weakest first", (_diagnoses(experiment, summary, tally),)),
-        ("As further diagnoses were added", (_history(summary, tally),)),
+        ("As further diagnoses were added", (_history(experiment, summary, tally),)),
         ("How sure is it? Poor and unknown scans", tuple(_examination(store, name))),
         ("Hospitals", tuple(_hospitals(experiment, summary, tally))),
         ("Privacy", tuple(_privacy(store, summary))),
@@ -88,8 +88,8 @@ def _diagnoses(experiment: Experiment, summary: Summary, tally: Tally) -> Table:
     return Table(head, tuple(rows))
 
 
-def _history(summary: Summary, tally: Tally) -> Table:
-    accuracies = class_accuracies(tally)
+def _history(experiment: Experiment, summary: Summary, tally: Tally) -> Table:
+    accuracies = class_accuracies(tally, smallest_group(experiment))
     after = [f"{number + 1} · {task.name}" for number, task in enumerate(summary.tasks[: summary.evaluated])]
     rows = [("all known", *(percent(value) for value in summary.after_each))]
     for row in summary.classes:

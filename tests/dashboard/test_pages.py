@@ -298,6 +298,23 @@ def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
     assert not app.run().exception
 
 
+def test_one_hospital_and_groups_too_small_to_be_told_of(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path, create=True)
+    begin(store, "small")
+    for task in range(2):
+        store.record_evaluation("small", task, "alone", np.diag([2] * REGISTRY.seen(task)), {}, {})
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--hospital", "alone"])
+    app = open_page("hospitals", "small")
+    assert not app.exception
+    assert app.dataframe[0].value["Recognised, %"].tolist() == [100.0], "8 scans together"
+    assert "nothing to compare it with" in words(app)
+    for page in ("accuracy", "fairness", "diagnosis"):
+        assert not open_page(page, "small").exception, page
+    assert "No diagnosis has as many test scans" in words(open_page("fairness", "small"))
+
+
 def test_a_masked_sum_compares_no_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
     store = RunStore(tmp_path, create=True)
     begin(store, "summed")

@@ -74,6 +74,11 @@ def test_a_class_without_test_scans_has_no_accuracy() -> None:
     assert np.isnan(accuracies_after(tally(np.zeros((1, 2, 2), int)))).all()
 
 
+def test_a_class_with_fewer_scans_than_may_be_told_of_has_none_either() -> None:
+    counts = tally(np.array([[[3, 1], [1, 4]]]))
+    np.testing.assert_array_equal(class_accuracies(counts, 5), [[np.nan, 0.8]])
+
+
 def test_forgetting_by_hand() -> None:
     matrix = np.array(
         [

@@ -92,10 +92,13 @@ def test_groups_too_small_to_be_told_of_are_withheld(tmp_path: Path) -> None:
     settings = store.experiment("small").config
     federation = settings["federation"] | {"smallest-group": 10}
     store.begin(settings | {"federation": federation}, store.experiment("small").registry, {}, "")
-    store.record_evaluation("small", 0, "a", np.diag([3, 4]), {}, {})
+    store.record_evaluation("small", 0, "a", np.diag([4, 7]), {}, {})
     page = html(report(store, "small", Limits()))
     assert page.count("withheld: too few scans") >= 3
-    assert "3 of 3" not in page
+    assert "4 of 4" not in page
+    assert "7 of 7" not in page
+    history = page[page.index("As further diagnoses were added") : page.index("How sure is it?")]
+    assert history.count("100.0 %") == 1, "of all known together, which are enough"
 
 
 def test_the_command_writes_a_page_and_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def by_group(record: data.Record) -> dict[str, list[float]]:
 
 def by_diagnosis(record: data.Record) -> dict[str, list[float]]:
     """Accuracy of each diagnosis after each step; NaN before it is learned."""
-    accuracies = class_accuracies(record.tally)
+    accuracies = class_accuracies(record.tally, record.smallest)
     return {row.name: accuracies[:, row.number].tolist() for row in record.summary.classes[: record.known]}
 
 

@@ -48,7 +48,7 @@ if row.taken_for:
     taken = [(names[other], count, 100 * count / row.found.whole) for other, count in row.taken_for]
     frame.figures(pd.DataFrame(taken, columns=["Called", "Test scans", "Of its scans, %"]))
 
-shares = class_accuracies(record.tally)[learned:, chosen]
+shares = class_accuracies(record.tally, record.smallest)[learned:, chosen]
 if len(shares) > 1 and not row.found.withheld:
     st.markdown("**As further diagnoses were added**")
     points = pd.DataFrame(

@@ -23,7 +23,7 @@ def rows_by_class(record: data.Record, counts: np.ndarray) -> pd.DataFrame:
         [
             with_interval(names[number], int(counts[number, number]), int(counts[number].sum()))
             for number in range(record.known)
-            if counts[number].sum()
+            if counts[number].sum() >= record.smallest
         ],
         columns=["name", "share", "low", "high", "text"],
     )
@@ -90,10 +90,13 @@ if len(rows):
             }
             for true in range(record.known)
             for predicted in range(record.known)
-            if counts[true].sum()
+            if counts[true].sum() >= record.smallest
         ]
     )
     drawn = charts.heatmap(cells, "Answered", "Shown", "share", "text", "Answered", None, right="right")
     st.altair_chart(drawn, width="stretch")
 else:
-    st.info(f"{frame.plain(where)} has no test scans after the latest group.", icon=":material/info:")
+    st.info(
+        f"No diagnosis has as many test scans of {frame.plain(where)} after the latest group as may be told of.",
+        icon=":material/info:",
+    )

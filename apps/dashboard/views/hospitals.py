@@ -1,5 +1,7 @@
 """How well the shared network serves each hospital, what each keeps, and who was absent."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -24,23 +26,21 @@ def served(record: data.Record, own: str) -> dict[str, tuple[Counts, Counts]]:
         name: (tally.correct[:, number].sum(-1), tally.scans[:, number].sum(-1))
         for number, name in enumerate(tally.hospitals)
     }
-    if own not in counted:
+    if own not in counted or len(counted) == 1:
         return counted
     right, scans = (sum(parts) for parts in zip(*(c for name, c in counted.items() if name != own), strict=True))
     return {own: counted[own], OTHERS: (np.asarray(right), np.asarray(scans))}
 
 
-def absences(record: data.Record, own: str) -> list[tuple[str, int]]:
+def absences(record: data.Record, own: str) -> Counter[str]:
     """In how many steps each hospital gave no usable answer."""
     names = [row.hospital for row in record.summary.missing]
-    if own:
-        names = [name if name == own else OTHERS for name in names]
-    return [(name, names.count(name)) for name in dict.fromkeys(names)]
+    return Counter(OTHERS if own and name != own else name for name in names)
 
 
 def table(now: dict[str, Share], record: data.Record, own: str) -> pd.DataFrame:
     """A row a hospital, `own` before all, then the least well served first; numbers stay numbers."""
-    absent = dict(absences(record, own))
+    absent = absences(record, own)
     rows = []
     for name, share in sorted(now.items(), key=lambda item: (item[0] != own, np.isnan(item[1].value), item[1].value)):
         low, high = share.interval
@@ -52,7 +52,7 @@ def table(now: dict[str, Share], record: data.Record, own: str) -> pd.DataFrame:
                 "from": 100 * low if told else None,
                 "to": 100 * high if told else None,
                 "Test scans": share.whole if told or not share.whole else None,
-                "Steps without a usable answer": absent.get(name, 0),
+                "Steps without a usable answer": absent[name],
             }
         )
     return pd.DataFrame(rows)
@@ -88,7 +88,10 @@ def say_chance(fair: Fairness) -> None:
 
 def show_history(counted: dict[str, tuple[Counts, Counts]], record: data.Record) -> None:
     """A curve for each hospital; of many those alone that are served least."""
-    shares = {name: shares_of(right, scans) for name, (right, scans) in counted.items()}
+    shares = {
+        name: shares_of(right, np.where(scans >= record.smallest, scans, 0))
+        for name, (right, scans) in counted.items()
+    }
     least = sorted(shares, key=lambda name: (np.isnan(shares[name][-1]), shares[name][-1]))[:MOST_CURVES]
     kept = [name for name in shares if name in least]
     values = {**{name: shares[name] for name in kept}, ALL: np.array(record.summary.after_each)}
