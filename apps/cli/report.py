@@ -1,5 +1,6 @@
 """`braincl report`: what the dashboard shows of an experiment, as one HTML or PDF file."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -53,7 +54,7 @@ def printed(page: bytes) -> bytes:
         source.write_bytes(page)
         flags = [
             "--headless=new",
-            "--no-sandbox",
+            *(["--no-sandbox"] if os.geteuid() == 0 else []),  # Chromium has none for root
             "--disable-gpu",
             "--no-pdf-header-footer",
             "--host-rules=MAP * ~NOTFOUND",

@@ -95,7 +95,7 @@ def limits() -> Limits | None:
 
 
 def hospital() -> str:
-    """Whose view the pages are, by `--hospital`; empty for the federation's."""
+    """Whose view the page of hospitals is, by `--hospital`; empty for the federation's."""
     return _named("--hospital")
 
 

@@ -61,6 +61,7 @@ def digest_of(bundle: bytes) -> str:
             if sum(entry.file_size for entry in entries) > MOST_BYTES:
                 raise ConfigError("the app that came with the run is larger than any of this program's")
             files = [(entry.filename, hashlib.sha256(archive.read(entry)).hexdigest()) for entry in entries]
+    # zipfile's own, of compressions that it does not know, and of files under a password.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ConfigError(f"the app that came with the run cannot be read ({type(error).__name__})") from None
     return sha256_of(canonical_json(sorted(files)))

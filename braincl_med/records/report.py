@@ -20,7 +20,7 @@ from braincl_med.records.examined import examined
 from braincl_med.records.examined_table import in_words as examination_in_words
 from braincl_med.records.known import known_diagnoses, smallest_group
 from braincl_med.records.schema import TOGETHER, Experiment
-from braincl_med.records.standing import in_words, standing_of
+from braincl_med.records.standing import standing_of
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 from braincl_med.records.table import duration, percent, points, size
@@ -29,9 +29,13 @@ NOT_A_DEVICE = (
     "Research software, not a medical device. All figures are counts of test scans that hospitals told, with the "
     "interval that holds the true share in 95 of 100 cases (Wilson)."
 )
+DECODES = (
+    "A cue decodes, together with its completion network, to an image that resembles the scan: a vault must be "
+    "protected like the scans it stands for."
+)
 PASSED = (
     "Passed means that nothing but memories lies in these vaults. It does not mean that the memories are anonymous: "
-    "a cue decodes, together with its completion network, to an image that resembles the scan."
+    "see how often a recall was matched to its scan."
 )
 MOST_TAKEN = 3
 """Of what a diagnosis is taken for, so many others are named."""
@@ -126,6 +130,7 @@ def _hospitals(experiment: Experiment, summary: Summary, tally: Tally) -> Iterat
 
 
 def _privacy(store: RunStore, summary: Summary) -> Iterator[Block]:
+    yield DECODES
     latest = store.last_audit()
     vaults = (latest.report.get("vaults") or []) if latest else []
     own = [vault for vault in vaults if summary.name in (vault.get("experiments") or [])]
@@ -142,19 +147,23 @@ def _audited(vault: Mapping[str, Any]) -> tuple[str, str]:
     failed = [str(check.get("check", "")) for check in vault.get("checks") or [] if not check.get("passed")]
     matched = (vault.get("fidelity") or {}).get("re-identified")
     told = f"failed: {', '.join(failed)}" if failed or not vault.get("passed") else "passed every check"
-    return str(vault.get("vault", "")), told + (
-        f"; {percent(matched)} of recalls matched to their scan" if matched else ""
-    )
+    told += "" if matched is None else f"; {percent(matched)} of recalls matched to their scan"
+    return str(vault.get("vault", "")), told
 
 
 def _run(store: RunStore, experiment: Experiment, summary: Summary) -> Iterator[Block]:
-    yield Points(tuple(line.strip() for line in in_words(standing_of(store, summary.name)).splitlines()))
+    # Times and no ages: the same store gives the same bytes.
+    standing = standing_of(store, summary.name)
+    ended = f"{standing.status}: {standing.message}" if standing.message else standing.status
     versions = ", ".join(f"{package} {version}" for package, version in experiment.versions.items())
     rows = (
         ("Method", summary.method),
         ("Scans", summary.data),
         ("Seed", str(summary.seed)),
-        ("Begun, last recorded", f"{summary.started}, {summary.updated}"),
+        ("Status", ended),
+        ("Last step", standing.place or "none yet"),
+        ("Hospitals in the last step done", f"{len(standing.present)} of {standing.hospitals}"),
+        ("Begun, last sign of life", f"{summary.started}, {standing.last_sign}"),
         (
             "Accuracy now; mean over the groups' ends",
             f"{percent(summary.last_accuracy)}; {percent(summary.average_accuracy)}",

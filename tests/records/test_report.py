@@ -63,15 +63,18 @@ def test_its_figures_are_those_of_the_store(tmp_path: Path) -> None:
     assert "sleep-epochs" in told
 
 
-def test_what_others_wrote_is_text_and_nothing_is_asked_for(tmp_path: Path) -> None:
+def test_what_others_wrote_is_text_and_nothing_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = build_example(tmp_path)
     begin(store, "hostile", data=HOSTILE)
     store.record_evaluation("hostile", 0, HOSTILE, np.eye(2, dtype=int), {}, {})
-    store.record_audit(False, {"vaults": [{"vault": HOSTILE, "experiments": ["hostile"], "checks": [{}]}]})
+    vault = {"vault": HOSTILE, "experiments": ["hostile"], "checks": [{}], "fidelity": {"re-identified": 0.0}}
+    store.record_audit(False, {"vaults": [vault]})
     store.end("hostile", "failed", HOSTILE)
     page = html(report(store, "hostile", Limits()))
-    assert page == html(report(store, "hostile", Limits())), "the same twice"
+    monkeypatch.setattr("braincl_med.records.standing.seconds_since", lambda _: 4000.0)
+    assert page == html(report(store, "hostile", Limits())), "the same an hour later"
     shown = Texts(page)
+    assert any("0.0 % of recalls matched" in text for text in shown.found)
     assert not {"script", "img", "link", "iframe", "a"} & shown.tags
     assert "No verdict: no limits are set." in shown.found
     assert sum(HOSTILE in text for text in shown.found) >= 4

@@ -1,4 +1,4 @@
-"""How well the shared network serves each hospital, what each keeps, and who was absent."""
+"""How well the shared network serves each hospital, and who was absent."""
 
 from collections import Counter
 

@@ -7,14 +7,9 @@ import streamlit as st
 
 from apps.dashboard import data, frame
 from braincl_med.evaluation.intervals import wilson
-from braincl_med.records.report import PASSED
+from braincl_med.records.report import DECODES, PASSED
 from braincl_med.records.schema import Audit
 from braincl_med.records.table import percent, size
-
-WARNING = (
-    "A cue decodes, together with its completion network, to an image that resembles the scan: a vault must be "
-    "protected like the scans it stands for."
-)
 
 
 def audited(report: dict[str, Any], record: data.Record) -> list[dict[str, Any]]:
@@ -141,7 +136,7 @@ frame.begin(
     "that they hold coded memories only.",
 )
 record = frame.chosen()
-st.warning(WARNING, icon=":material/lock:")
+st.warning(DECODES, icon=":material/lock:")
 st.subheader("Audit")
 latest = data.last_audit()
 if latest is None:
