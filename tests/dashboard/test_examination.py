@@ -7,7 +7,7 @@ import pytest
 from braincl_med.evaluation.examination import Examination, Rough
 from braincl_med.records.examined import examined
 from tests.dashboard.conftest import OpenPage
-from tests.dashboard.test_pages import words
+from tests.dashboard.reading import words
 from tests.evaluation.test_examination import told
 from tests.records.example_store import build_example
 

@@ -13,7 +13,7 @@ from apps.dashboard.limits import limits_of, read_limits
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.records.store import RunStore
 from tests.dashboard.conftest import OpenPage
-from tests.dashboard.test_pages import words
+from tests.dashboard.reading import words
 from tests.records.example_store import build_example
 
 
