@@ -5,6 +5,7 @@
     set_aside    by kind and group, below a threshold that reference scans alone decided ─► what is caught
     conditions   right answers by corruption, strength and class                         ─► robustness
     spectrum     eigenvalues of the covariance of features                               ─► effective rank
+    attention    by class, how the maps of scans correlate with those before the task    ─► attention that stayed
 
 Examinations of hospitals add up (`joined`); strict, with limits on everything, as all that hospitals say.
 """
@@ -15,6 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from braincl_med.evaluation import attention
 from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.evaluation.tally import Counts
@@ -99,6 +101,8 @@ class Examination(_Part):
         reference: that decided the thresholds; None where there was none, and then nothing is set aside.
         conditions: by name.
         spectrum: None where the method has no features or there were too few scans.
+        attention: (classes known before the last task, 20) counts of their scans over `attention.EDGES`, whose
+            maps were drawn by the networks before and after it; empty where the former is not kept or has no maps.
     """
 
     temperature: Annotated[float, Field(gt=0, le=128, allow_inf_nan=False)]
@@ -109,6 +113,7 @@ class Examination(_Part):
     reference: Reference | None = None
     conditions: Annotated[dict[Named, Rough], Field(max_length=50)] = {}
     spectrum: Spectrum | None = None
+    attention: Annotated[list[Row], Field(max_length=10_000, fail_fast=True)] = []
 
     @property
     def scans(self) -> int:
@@ -129,6 +134,10 @@ class Examination(_Part):
                 return f"it tells '{kind}' of {', '.join(groups)[:80]}, which is no score of known groups"
             if any(len(row) != len(BINS[kind]) - 1 for row in groups.values()):
                 return f"its histograms of '{kind}' have not {len(BINS[kind]) - 1} bins"
+        if len(self.attention) > classes or any(len(row) != len(attention.EDGES) - 1 for row in self.attention):
+            return f"its attention is not of {classes} classes at most, in {len(attention.EDGES) - 1} bins"
+        if sum(map(sum, self.attention)) > self.scans:
+            return "it tells of the attention to more scans than it answered"
         return self._objection_to_shares() or self._objection_to_conditions(classes)
 
     def _objection_to_shares(self) -> str | None:
@@ -178,6 +187,7 @@ def joined(told: Sequence[Examination]) -> Examination:
         reference=reference,
         conditions={name: _rough([one.conditions[name] for one in told if name in one.conditions]) for name in names},
         spectrum=_spectrum([one.spectrum for one in told if one.spectrum is not None]),
+        attention=_summed([one.attention for one in told if one.attention]),
     )
 
 
@@ -202,6 +212,12 @@ def _rows(rows: Sequence[Sequence[int]]) -> list[int]:
     longest = max(len(row) for row in rows)
     summed: Counts = np.array([row if row else [0] * longest for row in rows], np.int64).sum(0)
     return [int(count) for count in summed]
+
+
+def _summed(tables: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
+    """The sum, class by class, of tables of equal width."""
+    classes = max(map(len, tables), default=0)
+    return [_rows([table[number] for table in tables if number < len(table)]) for number in range(classes)]
 
 
 def _names(tables: Sequence[dict[str, dict[str, list[int]]]]) -> dict[str, list[str]]:

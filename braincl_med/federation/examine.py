@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from braincl_med.cortex.cortex import apart
+from braincl_med.cortex.cortex import Weights, apart
 from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.evaluation.examination import Examination
 from braincl_med.federation.checkpoint import (
@@ -16,6 +16,7 @@ from braincl_med.federation.checkpoint import (
     former_checkpoints,
     load_checkpoint,
     load_moments,
+    load_network,
     load_weights,
 )
 from braincl_med.federation.exchange import Exchange, Hospitals
@@ -26,6 +27,7 @@ from braincl_med.foundation.files import locked
 from braincl_med.messages.order import Examine, Order
 from braincl_med.methods import METHODS
 from braincl_med.methods.examine import EXAMINE, objection_to_examining
+from braincl_med.methods.phase import BEFORE
 from braincl_med.records.store import RunStore
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.settings.loading import former_config
@@ -105,7 +107,8 @@ def record(config: ExperimentConfig, checkpoint: Checkpoint, hospitals: Hospital
         temperature=checkpoint.operating.temperature if checkpoint.operating else 1.0,
         per_class=config.stream.examined_per_class,
     )
-    sent = {**shared, **load_moments(folder, checkpoint)}
+    former = {BEFORE + name: tensor for name, tensor in _network_before(folder, checkpoint).items()}
+    sent = {**shared, **load_moments(folder, checkpoint), **former}
     order = Order(config.name, task, EXAMINE.name, 0, checkpoint.registry, sent, examine=asked)
     outcome = hospitals.ask(order, EXAMINE, METHODS[config.method], checkpoint.hospitals)
     told = {report.hospital: Examination.model_validate(report.figures) for report in outcome.usable}
@@ -125,3 +128,12 @@ def _last_end(folder: Path, experiment: str) -> Checkpoint:
         raise ConfigError(f"'{experiment}' has learned no task yet: there is no network to examine")
     last: Checkpoint = learned[-1]
     return last
+
+
+def _network_before(folder: Path, checkpoint: Checkpoint) -> Weights:
+    """The network as it was before the last task of a checkpoint; none where it is not kept, or was another one."""
+    for one in former_checkpoints(folder):
+        same = one.settings.get("cortex") == checkpoint.settings.get("cortex")
+        if (one.task, one.position) == (checkpoint.task - 1, 0) and one.weights and same:
+            return load_network(folder, one)
+    return {}

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from braincl_med.cortex.cortex import Weights
+from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.foundation.checked import read_checked, with_checksum
 from braincl_med.foundation.files import (
     make_private,
@@ -17,6 +18,7 @@ from braincl_med.foundation.files import (
     write_whole,
 )
 from braincl_med.messages.order import Order
+from braincl_med.methods.phase import BEFORE
 from braincl_med.streams.tasks import TaskSpec
 
 FOLDER = ".federation"
@@ -64,11 +66,11 @@ class Seen(BaseModel):
 
 
 def norm_of(weights: Weights) -> float:
-    """The Euclidean norm of a network's trained tensors; statistics and moments have limits of their own."""
+    """The Euclidean norm of a network's trained tensors; statistics and what lies beside it have their own limits."""
     squares = [
         float(tensor.double().square().sum())
         for name, tensor in weights.items()
-        if tensor.is_floating_point() and "running_" not in name and not name.startswith("moments.")
+        if tensor.is_floating_point() and "running_" not in name and not name.startswith((MOMENTS, BEFORE))
     ]
     return float(sum(squares) ** 0.5)
 

@@ -6,11 +6,15 @@ from the scans that are judged.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from braincl_med.cortex.attention import Attention
+from braincl_med.cortex.cortex import Weights, apart
+from braincl_med.evaluation.attention import correlations, counted
 from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.examination import (
     ARTEFACT,
@@ -26,13 +30,13 @@ from braincl_med.evaluation.examination import (
 from braincl_med.evaluation.operating import FEWEST
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, scores_of
 from braincl_med.evaluation.strangeness import ranks
-from braincl_med.foundation.errors import FederationError
+from braincl_med.foundation.errors import ConfigError, FederationError
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.base import Answers
 from braincl_med.methods.judge import Judge, Scores, few
-from braincl_med.methods.phase import EXAMINED, Need, Phase, Site
+from braincl_med.methods.phase import BEFORE, EXAMINED, Need, Phase, Site
 from braincl_med.scans.conditions import ARTEFACTS, CONDITIONS, conditioned, fits, grey, with_artefact
 from braincl_med.settings.config import ExperimentConfig
 from braincl_med.streams.tasks import Scans
@@ -55,7 +59,8 @@ def _examine(site: Site, order: Order) -> Report:
     asked = order.examine
     if asked is None:
         raise FederationError("the order to examine does not say by which temperature, and how many scans of a class")
-    judge = Judge.of(site, order, asked.per_class)
+    sent, before = apart(order.weights, BEFORE)
+    judge = Judge.of(site, replace(order, weights=sent), asked.per_class)
     tasks = range(order.task + 1)
     known = few(Scans.join([site.evaluated(order.registry, task) for task in tasks]), asked.per_class)
     answers = judge.answers(known.images)
@@ -78,6 +83,7 @@ def _examine(site: Site, order: Order) -> Report:
         reference=judge.source,
         conditions=_conditions(judge, known, right, order.registry.seen(order.task), site.config.seed),
         spectrum=_spectrum(answers),
+        attention=_attention(judge, before, known),
     )
     return Report(site.name, examples=len(known), figures=examination.model_dump())
 
@@ -153,4 +159,22 @@ def _spectrum(answers: Answers) -> Spectrum | None:
     return Spectrum(values=np.maximum(values, 0).tolist(), scans=len(points))
 
 
-EXAMINE = Phase("examine", _examine, EXAMINED, Need.NETWORK_AND_MOMENTS)
+def _attention(judge: Judge, before: Weights, known: Scans) -> list[list[int]]:
+    """By class known before the last task, how the maps of its scans by the former network and this one correlate."""
+    method, config = judge.site.method, judge.site.config
+    if not (before and method.plain):
+        return []
+    former = method.network({name.removeprefix(BEFORE): tensor for name, tensor in before.items()}, config.cortex)
+    try:
+        then, now = (Attention(cortex, config.stream.size) for cortex in (former, judge.cortex))
+    except ConfigError:  # of a transformer, which has no maps
+        return []
+    told = []
+    for number in range(former.classifier.out_features):
+        images = known.images[known.labels == number]
+        maps = [seen.of_images(images, number).numpy() for seen in (then, now)] if len(images) else []
+        told.append(counted(correlations(*maps) if maps else np.empty(0)).tolist())
+    return told
+
+
+EXAMINE = Phase("examine", _examine, EXAMINED, Need.TWO_NETWORKS)

@@ -120,12 +120,17 @@ BUFFERS = Answer(buffers)
 FEATURE_MOMENTS = Answer(no_moments, impossible=impossible_moments)
 
 
+BEFORE = "before."
+"""Begins the names of tensors of the shared network as it was before the last task."""
+
+
 class Need(Enum):
     """What a phase must be sent."""
 
     NOTHING = "nothing"
     NETWORK = "the shared network"
     NETWORK_AND_MOMENTS = "the shared network, and the moments of all hospitals' features where they are known"
+    TWO_NETWORKS = "these, and the shared network as it was before the last task where that is kept"
 
 
 @dataclass(frozen=True)

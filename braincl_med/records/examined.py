@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from braincl_med.evaluation.attention import EDGES, stayed
 from braincl_med.evaluation.calibration import Referral, Reliability, calibration_error, referrals, reliability
 from braincl_med.evaluation.examination import COMBINED, Examination, effective_rank, joined
 from braincl_med.evaluation.intervals import auc_interval, wilson
@@ -79,6 +80,26 @@ class Roughness:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Whether a network looks where it looked before it learned the last task, by Grad-CAM of the scans' own class.
+
+    Attributes:
+        class_number: of the scans; None of all classes together.
+        stayed: scans whose two maps correlate by `evaluation.attention.STAYED` at least.
+        scans: whose maps could be compared: neither was the same everywhere.
+        share, interval: of these, and Wilson's interval.
+        correlation: mean of Pearson's coefficients, each taken as the middle of its bin of 0.1.
+    """
+
+    class_number: int | None
+    stayed: int
+    scans: int
+    share: float
+    interval: Interval
+    correlation: float
+
+
+@dataclass(frozen=True)
 class AtHospital:
     """What one hospital's own scans say."""
 
@@ -110,6 +131,7 @@ class Examined:
             mean over hospitals' spectra; NaN where it was not told.
         spectrum: the variances along principal directions, largest first.
         spectrum_scans: of how many scans.
+        attention: by class known before the last task, how many scans it stayed on; empty where that was not told.
     """
 
     experiment: str
@@ -132,6 +154,7 @@ class Examined:
     effective_rank: float
     spectrum: tuple[float, ...]
     spectrum_scans: int
+    attention: tuple[Attention, ...]
 
     def separation(self, score: str, group: str) -> Separation | None:
         """How well a score tells a group apart, None where it was not told."""
@@ -180,6 +203,7 @@ def derived(name: str, after: int, task: str, told: dict[str, Examination]) -> E
         effective_rank=effective_rank(np.array(spectrum.values)) if spectrum else float("nan"),
         spectrum=tuple(spectrum.values) if spectrum else (),
         spectrum_scans=spectrum.scans if spectrum else 0,
+        attention=tuple(_attention(whole)),
     )
 
 
@@ -240,6 +264,20 @@ def _conditions(whole: Examination) -> list[Roughness]:
                     relative=_share(right, clean),
                 )
             )
+    return found
+
+
+def _attention(whole: Examination) -> list[Attention]:
+    """Of all classes together first, then of each."""
+    if not whole.attention:
+        return []
+    table = np.array(whole.attention, np.int64)
+    middles = (EDGES[:-1] + EDGES[1:]) / 2
+    found = []
+    for number, row in [(None, table.sum(0)), *enumerate(table)]:
+        held, scans = stayed(row), int(row.sum())
+        mean = float(row @ middles) / scans if scans else float("nan")
+        found.append(Attention(number, held, scans, _share(held, scans), wilson(held, scans), mean))
     return found
 
 

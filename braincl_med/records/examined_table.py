@@ -31,6 +31,12 @@ def in_words(found: Examined) -> str:
     lines += _condition_table(found.conditions)
     if not np.isnan(found.effective_rank):
         lines.append(f"effective rank of features: {found.effective_rank:.1f} of {len(found.spectrum)}")
+    if found.attention and found.attention[0].scans:
+        all_ = found.attention[0]
+        lines.append(
+            f"attention (Grad-CAM) stayed where it was before that task on {_percent(all_.share, all_.interval)} of "
+            f"{all_.scans:,} scans of former classes, mean correlation {all_.correlation:.2f}"
+        )
     return "\n".join(lines)
 
 

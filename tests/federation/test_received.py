@@ -14,6 +14,7 @@ from braincl_med.messages.report import Report
 from braincl_med.methods.base import grow
 from braincl_med.methods.braincl import SLEEP
 from braincl_med.methods.evaluate import EVALUATE
+from braincl_med.methods.phase import BEFORE
 from braincl_med.methods.publish import publish
 from braincl_med.streams.named import build_registry
 from braincl_med.streams.tasks import Registry
@@ -38,6 +39,7 @@ NETWORKS = {
     "not finite": with_("classifier.bias", lambda tensor: tensor * float("nan")),
     "the update is empty": lambda weights: {},
     "needs no moments": lambda weights: {**weights, **no_moments(weights)},
+    "needs no former network": lambda weights: {**weights, BEFORE + "classifier.bias": weights["classifier.bias"]},
 }
 
 

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from braincl_med.cortex.cortex import apart
 from braincl_med.evaluation.examination import COMBINED
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.examine import examine, examined_config
 from braincl_med.federation.local import local_exchange, local_hospitals, run_locally
 from braincl_med.foundation.errors import ConfigError
+from braincl_med.methods.phase import BEFORE
 from braincl_med.records.examined import as_json, examined
 from braincl_med.records.examined_table import in_words
 from braincl_med.records.store import RunStore
@@ -81,6 +84,29 @@ def test_a_checkpoint_with_everybodys_moments_sends_them_along(state):
     assert found.after_task == 2
     assert found.separation("familiarity", "known-wrong") is not None
     assert found.separation(COMBINED, "unknown-near") is None
+    first, classes = RunStore(state).experiment("tiny").registry.numbers(2).start, found.attention[1:]
+    assert [one.class_number for one in classes] == list(range(first))
+    assert 0 < found.attention[0].scans == sum(one.scans for one in classes) <= 2 * 2 * first
+
+
+def test_a_network_that_did_not_change_looks_where_it_looked(state):
+    def unchanged(config):
+        honest = reached(config)
+
+        def exchange(order):
+            sent, before = apart(order.weights, BEFORE)
+            same = {
+                name: sent[name.removeprefix(BEFORE)][: len(tensor)] if tensor.ndim else tensor
+                for name, tensor in before.items()
+            }
+            return honest(replace(order, weights={**sent, **same}))
+
+        return exchange
+
+    examine(few(examined_config(state, "tiny"), 2), unchanged)
+    together = examined(RunStore(state), "tiny").attention[0]
+    assert together.stayed == together.scans > 0
+    assert together.correlation == pytest.approx(0.95)
 
 
 def test_a_hospital_that_tells_nonsense_is_left_out(state):

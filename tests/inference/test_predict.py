@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from braincl_med.cortex.attention import last_maps
 from braincl_med.cortex.backbones import BACKBONES, Backbone
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.cortex.cortex import predict as logits_of
@@ -12,7 +13,7 @@ from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint, load_moments, load_weights, save_checkpoint
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.inference.answer import Verdict, answers
-from braincl_med.inference.explain import Explainer, Maps, last_maps, overlay
+from braincl_med.inference.explain import Explainer, Maps, overlay
 from braincl_med.inference.model import Model
 from braincl_med.inference.network import Network
 from braincl_med.inference.opening import of_experiment, opened
@@ -236,14 +237,14 @@ def test_an_overlay_differs_from_the_scan_where_the_answer_hangs_on_it(used, mod
 
 def test_the_map_is_grad_cam(used, model):
     maps_of = Maps(model)
-    assert last_maps(maps_of.cortex, 28) == "backbone.bn2"
+    assert last_maps(maps_of.attention.cortex, 28) == "backbone.bn2"
     scan = read_scan(next(f for f in files_of([used.scans]) if f.name.startswith("phantom-ultrasound-1")), 28)
     batch = torch.from_numpy(scan.copy())[None].permute(0, 3, 1, 2) / 255
-    backbone = maps_of.cortex.backbone
+    backbone = maps_of.attention.cortex.backbone
     with torch.enable_grad():
         maps = backbone.bn2(backbone.conv2(backbone.bn1(backbone.conv1((batch - 0.5) / 0.5)).relu()))
         maps.retain_grad()
-        maps_of.cortex.classifier(maps.relu().mean((2, 3)))[0, 2].backward()
+        maps_of.attention.cortex.classifier(maps.relu().mean((2, 3)))[0, 2].backward()
     heat = (maps.grad.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu().detach()
     heat = torch.nn.functional.interpolate(heat, (28, 28), mode="bilinear")[0, 0]
     expected = (heat / heat.max()).numpy() if heat.max() > 0 else heat.numpy()
