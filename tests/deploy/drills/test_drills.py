@@ -160,12 +160,14 @@ def test_a_hospital_that_is_killed_in_sleep(federation):
 
 @pytest.mark.usefixtures("sound")
 def test_a_server_app_that_is_killed_in_sleep(federation):
+    recorded = federation.steps()
     run = federation.run(resume=True)
     federation.during("sleep", "hospital-1")
     for process in federation.tasks("server", "executor"):
         process.kill()
     reason_of(run)
-    assert [step.phase for step in federation.steps()] == ["encode", "wake", "select"]
+    assert [step.phase for step in recorded] == ["encode", "wake", "select"]
+    assert federation.steps() == recorded, "what was recorded was done again"
 
 
 @pytest.mark.usefixtures("sound")
