@@ -116,10 +116,15 @@ class Federation:
         return []
 
     def stop_run(self):
-        """`flwr stop`, of the run that goes on."""
+        """`flwr stop`, of the one run that goes on; again, as an operator would, where a busy SuperLink is too late."""
         flwr = flwr_of(self.folder / "server", self.server)
-        (run,) = [run["run-id"] for run in flwr.json("list", CONNECTION)["runs"] if run["status"] == "running"]
-        assert flwr.json("stop", str(run), CONNECTION)["success"]
+
+        def is_stopped():
+            running = [run["run-id"] for run in flwr.json("list", CONNECTION)["runs"] if run["status"] == "running"]
+            assert len(running) <= 1
+            return not running or flwr.json("stop", str(running[0]), CONNECTION)["success"]
+
+        wait(is_stopped, "flwr stop", 120, glance=1)
 
     def goes_on(self, name):
         with contextlib.suppress(BrainclError):
