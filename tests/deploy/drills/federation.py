@@ -116,7 +116,7 @@ class Federation:
         return []
 
     def stop_run(self):
-        """`flwr stop`, of the one run that goes on; again, as an operator would, where a busy SuperLink is too late."""
+        """`flwr stop`, of the one run that goes on; again, as an operator would, where a busy SuperLink is late."""
         flwr = flwr_of(self.folder / "server", self.server)
 
         def is_stopped():
