@@ -19,6 +19,7 @@ from braincl_med.federation.local import run_locally
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.files import write_whole
 from braincl_med.foundation.processes import end_with_parent
+from braincl_med.records.examined import Examined, each_examined
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import Summary, summarise
 from braincl_med.settings.loading import differences, load_experiment
@@ -36,12 +37,14 @@ class Result:
         summary: its figures from the run store.
         peak_bytes: of memory of its process (of the last one if it was interrupted).
         encoded: scans that became cues; 0 for methods that make none.
+        examined: what hospitals' examinations say, in the order of tasks; empty where none was asked for.
     """
 
     cell: Cell
     summary: Summary
     peak_bytes: int
     encoded: int
+    examined: tuple[Examined, ...] = ()
 
     @property
     def kept_bytes(self) -> int:
@@ -71,6 +74,7 @@ def _look(cell: Cell, state: Path) -> Result | str | None:
         former = store.experiment(cell.name).config
         summary = summarise(store, cell.name)
         encoded = sum(step.examples for step in store.steps(cell.name) if step.phase == "encode")
+        examined = each_examined(store, cell.name)
     except (OSError, ValueError, KeyError, TypeError, BrainclError):
         return None
     budget = former.get("exemplars", {}).get("bytes-per-scan") if cell.rival else None
@@ -86,7 +90,7 @@ def _look(cell: Cell, state: Path) -> Result | str | None:
         return f"{error}; give another folder with --state"
     if changed:
         return f"was run with other settings: {'; '.join(map(str, changed))}; give another folder with --state"
-    return Result(cell, summary, peak, encoded) if summary.status == "finished" else None
+    return Result(cell, summary, peak, encoded, examined) if summary.status == "finished" else None
 
 
 def run_cells(

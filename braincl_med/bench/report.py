@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from braincl_med.bench.cells import Result
+from braincl_med.bench.examined import examined_table
 from braincl_med.bench.plan import BenchConfig
 from braincl_med.foundation.devices import accelerator_name
 
@@ -44,7 +45,7 @@ def markdown(bench: BenchConfig, results: Sequence[Result], command: str, former
         mine = [r for r in results if r.cell.stream == stream]
         lines += [f"## {stream}", "", *([f"{mine[0].summary.data}.", ""] if mine else []), *_table(bench, mine), ""]
         if mine:
-            lines += [*_curves(bench, mine), "", *_items(bench, mine), ""]
+            lines += [*_curves(bench, mine), *examined_table(bench, mine), "", *_items(bench, mine), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

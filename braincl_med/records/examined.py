@@ -1,5 +1,6 @@
 """What follows from hospitals' examinations of a network: every figure that a page, a table or JSON tells of them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -167,10 +168,18 @@ def examined(store: RunStore, name: str) -> Examined | None:
     Raises:
         RecordsError: there is no such experiment, or its record cannot be read.
     """
-    tasks, told = store.experiment(name).registry.tasks, store.examinations(name)
-    if not told:
-        return None
-    after = max(told)
+    told = store.examinations(name)
+    return _after(store, name, max(told), told) if told else None
+
+
+def each_examined(store: RunStore, name: str) -> tuple[Examined, ...]:
+    """The latest examination after each task that has one, in their order; errors as `examined`."""
+    told = store.examinations(name)
+    return tuple(_after(store, name, after, told) for after in sorted(told))
+
+
+def _after(store: RunStore, name: str, after: int, told: Mapping[int, dict[str, Examination]]) -> Examined:
+    tasks = store.experiment(name).registry.tasks
     return derived(name, after, tasks[after].name if after < len(tasks) else "", told[after])
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -18,10 +19,13 @@ from braincl_med.bench import cells
 from braincl_med.bench.cells import Result, results_of, run_cells
 from braincl_med.bench.plan import BenchConfig, cells_of, chosen, load_bench
 from braincl_med.bench.report import figure, markdown
+from braincl_med.evaluation.examination import Spectrum, effective_rank
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.methods import METHODS
+from braincl_med.records.examined import derived
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.settings.methods import FACTS
+from tests.evaluation.test_examination import told
 from tests.federation.experiments import TINY
 
 ROWS = """
@@ -214,6 +218,27 @@ def test_means_and_spreads_over_seeds(finished):
     assert none["seeds"] == "0 of 3"
     assert not any(value for key, value in none.items() if key not in ("method", "seeds"))
     assert table_of(page, "after task")[rival.name]["2"] == "60.0 ± 26.5"
+
+
+def test_examined_rows_are_set_beside_each_other(finished):
+    folder, bench, _ = finished
+    results = results_of(list(cells_of(bench)), folder)
+    assert "effective rank" not in markdown(bench, results, "braincl bench small")
+    flat = told().model_copy(update={"spectrum": Spectrum(values=[1.0, 0.0], scans=12), "attention": []})
+
+    def seen(one):
+        networks = (flat, flat if one.cell.row.name == "Finetune" else told())
+        found = tuple(derived("x", after, "", {"a": network}) for after, network in enumerate(networks))
+        return dataclasses.replace(one, examined=found)
+
+    page = markdown(bench, [seen(one) for one in results], "braincl bench small")
+    table = table_of(page, "method | spread of classes")
+    rank = effective_rank(np.array([3.0, 1.0]))
+    assert table["Finetune"]["effective rank"] == "1.0"
+    assert table["BrainCL"]["effective rank"] == f"{rank:.1f}"
+    assert table["BrainCL"]["of the first row's rank"] == f"{rank:.2f}"
+    assert (table["BrainCL"]["attention stayed %"], table["Finetune"]["attention stayed %"]) == ("80.0", "")
+    assert table["BrainCL"]["near AUROC %"] == ""
 
 
 def test_a_row_of_fewer_tasks_than_others_ends_earlier(finished):

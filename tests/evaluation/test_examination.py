@@ -33,6 +33,7 @@ def told(seed: int = 0) -> Examination:
         reference=Reference(source="validation", scans=30),
         conditions={"jpeg": Rough(scans=[4, 4, 4], clean=[4, 3, 2], right=[[4, 3, 2 - (n > 2)] for n in range(5)])},
         spectrum=Spectrum(values=[3.0, 1.0], scans=12),
+        attention=[[0] * 19 + [4], [1] + [0] * 19],
     )
 
 
@@ -66,6 +67,9 @@ def test_a_sound_examination_is_believed_and_survives_json():
         ({"spectrum": {"values": [-1.0], "scans": 3}}, "greater than or equal to 0"),
         ({"spectrum": {"values": [float("nan")], "scans": 3}}, "finite number"),
         ({"spectrum": {"values": [1.0], "scans": 0}}, "greater than or equal to 1"),
+        ({"attention": [[1] * 20]}, "attention to more scans than it answered"),
+        ({"attention": [[0] * 20] * 4}, "attention is not of 3 classes at most"),
+        ({"attention": [[0] * 19]}, "in 20 bins"),
         ({"temperature": 0.0}, "greater than 0"),
         ({"names": ["Ada"]}, "not permitted"),
     ],
@@ -91,6 +95,11 @@ def test_hospitals_add_up():
     assert joined([first, recalls]).reference == Reference(source="recalls", scans=35)
     other = second.model_copy(update={"spectrum": Spectrum(values=[1.0, 0.0], scans=36)})
     assert joined([first, other]).spectrum == Spectrum(values=[1.5, 0.25], scans=48)
+    fewer = second.model_copy(update={"attention": second.attention[:1]})
+    assert joined([first, fewer, alone.model_copy(update={"attention": []})]).attention == [
+        [0] * 19 + [8],
+        [1] + [0] * 19,
+    ]
 
 
 def test_the_effective_rank_is_that_of_scipys_entropy():
