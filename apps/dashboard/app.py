@@ -21,6 +21,8 @@ PRINT = """<style>
   .stApp { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 </style>"""
+# A dark page is printed dark on light; charts are drawn on canvases, which no colour of a style sheet reaches.
+PRINT_DARK = "<style>@media print { .stApp { filter: invert(1) hue-rotate(180deg); } }</style>"
 
 st.set_page_config(page_title="BrainCL-Med", page_icon=str(HERE / "icon.svg"), layout="wide")
 page = st.navigation(
@@ -45,5 +47,7 @@ page = st.navigation(
 )
 st.logo(str(HERE / "logo.svg"), size="large")
 st.html(PRINT)
+if st.context.theme.type == "dark":
+    st.html(PRINT_DARK)
 frame.sidebar()
 page.run()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pandas as pd
 import streamlit as st
@@ -16,6 +16,7 @@ from braincl_med.records.table import duration, size
 CARD_PIXELS = 204
 LOOK_SECONDS = 15.0
 """How often a page asks whether a running experiment has gone on."""
+FORMULA = re.compile(r"(?![+-]?[\d.,]* ?(%|points)?$)[=+\-@\t\r]")
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Failed", "stopped": "Stopped"}
 
 
@@ -134,11 +135,21 @@ def table(rows: pd.DataFrame, csv: str = "") -> None:
     """A short table that shows every word, its cells as they are; `csv` names the file to take it along as."""
     st.table(rows.map(lambda cell: plain(str(cell))).rename(index=plain, columns=plain))
     if csv:
-        st.download_button("CSV", rows.to_csv().encode(), f"{csv}.csv", "text/csv", icon=":material/download:")
+        told = rows.map(no_formula).rename(index=no_formula, columns=no_formula).to_csv().encode()
+        st.download_button("CSV", told, f"{csv}.csv", "text/csv", icon=":material/download:")
+
+
+def no_formula(cell: Any) -> Any:
+    """A cell that no spreadsheet computes: text that begins as a formula does gets an apostrophe before.
+
+    Hospitals write some of it (OWASP, "CSV injection"). Figures, with their units, and dashes stay as they are.
+    """
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def figures(rows: pd.DataFrame) -> None:
     """A table whose numbers sort as numbers, and which a reader may take along as CSV; shares have one digit."""
+    rows = rows.map(no_formula)  # the browser writes the CSV from what it shows
     shares = [str(name) for name in rows.columns if str(name).endswith(", %") or name in ("from", "to")]
     columns = {name: st.column_config.NumberColumn(format="%.1f") for name in shares}
     st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)

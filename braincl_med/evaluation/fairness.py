@@ -40,6 +40,16 @@ class Fairness:
     hospital_chance: float
 
 
+def large_enough(confusions: Counts, smallest: int) -> Counts:
+    """The counts (H, C, C) with 0 for every class, over all hospitals, and hospital of fewer than `smallest` scans.
+
+    Fairness names the worst class and hospital, which of a few scans would tell of these scans.
+    """
+    classes = confusions.sum((0, 2)) >= smallest
+    hospitals = confusions.sum((1, 2)) >= smallest
+    return np.where(classes[None, :, None] & hospitals[:, None, None], confusions, 0)
+
+
 def fairness(confusions: Counts, tasks: Sequence[range]) -> Fairness:
     """Fairness figures from one evaluation.
 

@@ -18,9 +18,10 @@ from braincl_med.evaluation.continual import (
     forgetting,
     last_accuracy,
 )
-from braincl_med.evaluation.fairness import Fairness, fairness
+from braincl_med.evaluation.fairness import Fairness, fairness, large_enough
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, auroc, fpr_at_95
 from braincl_med.evaluation.tally import Tally
+from braincl_med.records.known import smallest_group
 from braincl_med.records.schema import Step
 from braincl_med.records.store import RunStore
 from braincl_med.settings.methods import FACTS
@@ -48,7 +49,8 @@ class ClassRow:
         name: as a clinician reads it.
         task: the name of the task in which it is learned.
         scans: test scans after the latest task.
-        first, now: accuracy right after its task and after the latest one; NaN before it is learned.
+        first, now: accuracy right after its task and after the latest one; NaN before it is learned, and where it has
+            fewer test scans than `federation-smallest-group`.
     """
 
     number: int
@@ -115,7 +117,7 @@ class Summary:
         matrix: row i, column j: accuracy on task j after task i; NaN above the diagonal.
         after_each: accuracy on all classes known, after each task.
         classes: a row for every class.
-        fairness: after the latest task.
+        fairness: after the latest task, of classes and hospitals with as many test scans as may be told of.
         rejection: a row for every task and kind of score.
         at_rest: bytes after the latest task by item, all hospitals together.
         records: samples kept after the latest task, all hospitals together.
@@ -216,6 +218,8 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
             at_rest[item] = at_rest.get(item, 0) + amount
     records = at_rest.pop("records", None)
     steps = store.steps(name)
+    smallest = smallest_group(experiment)
+    told = large_enough(tally.latest, smallest)
     return Summary(
         name=name,
         method=experiment.method,
@@ -234,8 +238,8 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
         forgetting=forgetting(matrix) if evaluated else None,
         matrix=tuple(tuple(map(float, row)) for row in matrix),
         after_each=tuple(map(float, accuracies_after(tally))),
-        classes=_class_rows(registry, numbers, tally),
-        fairness=fairness(tally.latest, numbers[:evaluated]) if tally.latest.any() else None,
+        classes=_class_rows(registry, numbers, tally, smallest),
+        fairness=fairness(told, numbers[:evaluated]) if told.any() else None,
         rejection=_rejection_rows(store, name, evaluated),
         at_rest=at_rest,
         records=records,
@@ -249,8 +253,8 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
     )
 
 
-def _class_rows(registry: Registry, numbers: Sequence[range], tally: Tally) -> tuple[ClassRow, ...]:
-    accuracies, scans = class_accuracies(tally), tally.confusion.sum(1)
+def _class_rows(registry: Registry, numbers: Sequence[range], tally: Tally, smallest: int) -> tuple[ClassRow, ...]:
+    accuracies, scans = class_accuracies(tally, smallest), tally.confusion.sum(1)
     rows, classes = [], registry.classes
     for task, number in [(task, number) for task, told in enumerate(numbers) for number in told]:
         spec = classes[number]

@@ -135,6 +135,9 @@ def test_page_can_be_read_on_a_dark_and_a_narrow_screen(path: str, address: str,
         assert brightness(browser, "h1", "color") > 180
         overflow = "const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth"
         assert browser.execute_script(overflow) <= 0, "nothing lies beside the window"
+        show_as(browser, medium="print", prefers_color_scheme="dark")
+        drawn = "return getComputedStyle(document.querySelector('[data-testid=stApp]')).filter"
+        assert browser.execute_script(drawn).startswith("invert(1)"), "a printer draws it dark on light"
     finally:
         show_as(browser)
         browser.set_window_size(wide["width"], wide["height"])

@@ -57,6 +57,19 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert not summary.synthetic
 
 
+def test_few_scans_are_neither_the_worst_class_nor_a_share(tmp_path: Path) -> None:
+    store = by_hand(tmp_path)
+    store.record_evaluation("hand", 1, "c", np.diag([0, 0, 0, 1]), {}, {})
+    few = np.zeros((4, 4), int)
+    few[1, 0] = 4
+    for hospital in ("a", "b"):
+        store.record_evaluation("hand", 1, hospital, np.diag([6, 0, 9, 7]) + (few if hospital == "a" else 0), {}, {})
+    summary = summarise(store, "hand")
+    assert isnan(summary.classes[1].now), "4 of the 5 scans that may be told of"
+    assert summary.fairness is not None
+    assert (summary.fairness.worst_accuracy, summary.fairness.hospital_spread) == (1.0, 0.0)
+
+
 def test_costs_and_missing_hospitals_are_summed(store: RunStore) -> None:
     summary = summarise(store, "memories")
     steps = store.steps("memories")

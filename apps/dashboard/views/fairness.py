@@ -39,7 +39,7 @@ record = frame.chosen()
 frame.need_evaluation(record)
 fair = record.summary.fairness
 if fair is None:
-    frame.sentence("There are no test scans to compare.")
+    frame.sentence(f"No diagnosis has {record.smallest} test scans, and of fewer nothing is told.")
 
 weakest = next(row for row in record.summary.classes if row.number == fair.worst_class)
 st.markdown(
@@ -57,7 +57,11 @@ figures = [
 ]
 latest = record.tally.latest
 hospitals = record.summary.hospitals
-st.caption("Largest differences in accuracy; 0 points are equal treatment; few scans never give exactly that.")
+few = sum(0 < scans < record.smallest for scans in latest.sum((0, 2))[: record.known])
+withheld = f" Withheld: {few} of fewer than {record.smallest} test scans." if few else ""
+st.caption(
+    "Largest differences in accuracy; 0 points are equal treatment; few scans never give exactly that." + withheld
+)
 frame.cards((label, points(value), about) for label, value, about in figures)
 
 st.subheader("By diagnosis")
