@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from apps.dashboard import frame
+from braincl_med.foundation.errors import BrainclError
 
 # Pictures are files: Streamlit would fetch a Material symbol for the browser's tab from an outside server.
 HERE = Path(__file__).resolve().parent
@@ -50,4 +51,7 @@ st.html(PRINT)
 if st.context.theme.type == "dark":
     st.html(PRINT_DARK)
 frame.sidebar()
-page.run()
+try:
+    page.run()
+except BrainclError as error:  # of a store that was locked, or damaged, between two reads of the page
+    frame.unreadable(error)

@@ -83,6 +83,18 @@ def test_a_locked_store_is_said_to_be_so_at_once(open_page: OpenPage, tmp_path: 
         assert "is locked by another program" in app.error[0].value.replace("\\", "")
 
 
+def test_a_store_that_is_locked_between_two_reads_of_a_page(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_example(tmp_path)
+    open_page("ready")
+    with sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None, check_same_thread=False) as held:
+        monkeypatch.setattr("apps.dashboard.frame._announce", lambda record: held.execute("BEGIN EXCLUSIVE"))
+        app = open_page("privacy")
+    assert not app.exception
+    assert "is locked by another program" in app.error[-1].value.replace("\\", "")
+
+
 def test_an_empty_store(open_page: OpenPage, tmp_path: Path) -> None:
     RunStore(tmp_path, create=True)
     for page in PAGES:
