@@ -17,8 +17,7 @@ from braincl_med.inference.trial import Trial, Tried
 from braincl_med.scans.refusals import ScanRefusedError
 
 KINDS = ["png", "jpg", "jpeg", "tif", "tiff", "webp", "dcm", "dicom", "ima"]
-SIDE = 260
-"""Pixels on the screen of a picture's side."""
+SIDE = 260  # pixels on the screen of a picture's side; a text of its own here would be shown on the page
 
 
 @st.cache_resource(show_spinner="The network and the memories are opened …")

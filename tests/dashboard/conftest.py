@@ -1,11 +1,6 @@
 """Every page over stores in every state, run by Streamlit's own test harness, and a server over the example store."""
 
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from apps.dashboard.launch import ENTRY, command
 from braincl_med.records.store import RunStore
+from tests.browsing import serving
 from tests.records.example_store import build_example
 
 OpenPage = Callable[..., AppTest]
@@ -51,22 +47,5 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 def address(store: RunStore) -> Iterator[str]:
     """The address of a dashboard over the example store, served until the tests are done."""
     state = store.path.parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (state / "server.log").open("w")
-    server = subprocess.Popen(command(state, port), stdout=log, stderr=subprocess.STDOUT)
-    at = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(480):
-            assert server.poll() is None, (state / "server.log").read_text()
-            try:
-                urllib.request.urlopen(f"{at}/_stcore/health", timeout=2)
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.25)
+    with serving(lambda port: command(state, port), state / "server.log") as at:
         yield at
-    finally:
-        server.terminate()
-        server.wait(20)
-        log.close()

@@ -1,6 +1,7 @@
 """A reader's walk through the dashboard: the real server, a real browser, every page."""
 
 import base64
+import csv
 import json
 import os
 import re
@@ -13,24 +14,13 @@ import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from braincl_med.records.store import RunStore
+from tests.browsing import MISSING, browsing, errors_of, page_text, wait_until_drawn
 from tests.records.example_store import begin
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1400,2400",
-)
 PAGES = {
     "": "Can I use it?",
     "diagnosis": "A diagnosis",
@@ -46,42 +36,21 @@ PAGES = {
     "add": "Add a diagnosis",
 }
 
-PROBE = re.compile(r"/_stcore/(health|host-config) - Failed to load resource: .* 404 ")
-"""By these two Streamlit finds, of a page that is opened by its own address, below which path it is served."""
-
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() or not DRIVER.exists(), reason="chromium or chromedriver is missing"),
+    pytest.mark.skipif(MISSING, reason="chromium or chromedriver is missing"),
 ]
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
 
 
-def wait_until_drawn(browser: webdriver.Chrome) -> None:
-    """Until Streamlit's script has ended and every chart has its drawing."""
-    WebDriverWait(browser, 40).until(
-        lambda b: (
-            b.find_elements(By.CSS_SELECTOR, '[data-testid="stApp"][data-test-script-state="notRunning"]')
-            and b.find_elements(By.CSS_SELECTOR, "h1")
-        )
-    )
-    WebDriverWait(browser, 40, ignored_exceptions=[StaleElementReferenceException]).until(
-        lambda b: all(
-            chart.find_elements(By.CSS_SELECTOR, "canvas, svg")
-            for chart in b.find_elements(By.CSS_SELECTOR, '[data-testid="stVegaLiteChart"]')
-            if chart.is_displayed()  # those in a closed tab wait until it is opened
-        )
-    )
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterator[webdriver.Chrome]:
+    with browsing(tmp_path_factory.mktemp("browser"), downloads) as driver:
+        yield driver
 
 
 def keep_shot(browser: webdriver.Chrome, name: str) -> None:
@@ -113,10 +82,8 @@ def test_page_is_drawn_without_an_error(path: str, address: str, browser: webdri
     wait_until_drawn(browser)
 
     keep_shot(browser, path or "ready")
-    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [message for message in severe if not PROBE.search(message)] == []
-    content = browser.find_element(By.CSS_SELECTOR, '[data-testid="stMain"]').text
-    assert len(content.split()) > 40, "more than a title"
+    assert errors_of(browser) == []
+    assert len(page_text(browser).split()) > 40, "more than a title"
     assert not browser.find_elements(By.CSS_SELECTOR, '[data-testid="stException"]'), "the page shows an exception"
     assert [h.text for h in browser.find_elements(By.CSS_SELECTOR, "h1")] == [PAGES[path]]
     assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stSidebarNavLink"]')) == len(PAGES)
@@ -202,6 +169,28 @@ def test_a_link_survives_reloading(address: str, browser: webdriver.Chrome) -> N
     wait_until_drawn(browser)
     assert "experiment=no-memory" in browser.current_url
     assert "sensitivity=80" in browser.current_url
-    page = browser.find_element(By.CSS_SELECTOR, '[data-testid="stMain"]').text
-    assert "Not ready: " in page
+    assert "Not ready: " in page_text(browser)
     assert "no-memory" in [h.text for h in browser.find_elements(By.CSS_SELECTOR, "h3")]
+
+
+def test_a_slider_moves_what_the_page_says(address: str, browser: webdriver.Chrome) -> None:
+    browser.get(f"{address}/unknown")
+    wait_until_drawn(browser)
+    before = page_text(browser)
+    handle = browser.find_element(By.CSS_SELECTOR, '[data-testid="stSlider"] input[type="range"]')
+    handle.send_keys(Keys.ARROW_RIGHT * 20)
+    WebDriverWait(browser, 40, ignored_exceptions=[StaleElementReferenceException]).until(
+        lambda b: page_text(b) != before
+    )
+    wait_until_drawn(browser)
+    assert errors_of(browser) == []
+
+
+def test_a_table_is_taken_along_as_csv(address: str, browser: webdriver.Chrome, downloads: Path) -> None:
+    browser.get(f"{address}/runs")
+    wait_until_drawn(browser)
+    browser.find_element(By.CSS_SELECTOR, '[data-testid="stDownloadButton"] button').click()
+    file = downloads / "comparison.csv"
+    WebDriverWait(browser, 40).until(lambda b: file.is_file() and file.stat().st_size)
+    rows = list(csv.reader(file.read_text().splitlines()))
+    assert "Weakest diagnosis" in rows[0] or "Weakest diagnosis" in [row[0] for row in rows]

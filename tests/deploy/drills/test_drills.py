@@ -26,6 +26,7 @@ pytestmark = [
 ]
 TASK = "name: tasks, tasks: [{name: first, classes: [phantom-smear/0, phantom-smear/1]}]"
 ONE_TASK = SMALL.replace("name: phantom, task-count: 1", TASK)
+DEADLINE_SECONDS = 30
 PROXIED = pytest.mark.skipif(proxy.program() is None, reason="nginx is not installed")
 
 
@@ -201,7 +202,7 @@ def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation)
     federation.start("hospital-3")
     run = federation.run(
         ONE_TASK, name="joins", federation_hospitals=3, federation_quorum=2, federation_wait_seconds=5,
-        federation_round_timeout_seconds=40,
+        federation_round_timeout_seconds=DEADLINE_SECONDS,
     )  # fmt: skip
     federation.during("sleep", "hospital-3", "joins", task=1)
     stopped = federation.tasks("hospital-3")
@@ -209,6 +210,7 @@ def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation)
         process.send_signal(signal.SIGSTOP)
     sleep = wait(lambda: federation.steps("joins", 1)[3:], "sleep without hospital-3")[0]
     assert (sleep.phase, sleep.hospitals, list(sleep.missing)) == ("sleep", HOSPITALS[:2], ["hospital-3"])
+    assert sleep.seconds < DEADLINE_SECONDS + 20, "it was Flower, after a minute, that gave hospital-3 up"
     for process in stopped:
         process.send_signal(signal.SIGCONT)
     wait(lambda: not any(process.is_running() for process in stopped), "the late answer")
