@@ -6,6 +6,7 @@
     conditions   right answers by corruption, strength and class                         ─► robustness
     spectrum     eigenvalues of the covariance of features                               ─► effective rank
     attention    by class, how the maps of scans correlate with those before the task    ─► attention that stayed
+    patients     right answers by group of age, sex and device                           ─► gaps between groups
 
 Examinations of hospitals add up (`joined`); strict, with limits on everything, as all that hospitals say.
 """
@@ -20,12 +21,15 @@ from braincl_med.evaluation import attention
 from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.evaluation.tally import Counts
+from braincl_med.foundation.groups import NAME
 
 MOST = 10**8
 """Scans of a group that one hospital may tell of."""
 LARGEST_VARIANCE = 1e24
 """Of features, as `cortex.gaussians` lets them be at most 1e12."""
 STRENGTHS = 5
+MOST_GROUPS = 100
+"""Of patients."""
 COMBINED = "combined"
 ARTEFACT = "artefact-"
 """Begins the names of groups of known scans on which something was drawn."""
@@ -89,6 +93,13 @@ class Spectrum(_Part):
     scans: Annotated[int, Field(ge=1, le=MOST, strict=True)]
 
 
+class Group(_Part):
+    """Answers to the known scans of one group of patients."""
+
+    scans: Count
+    right: Count
+
+
 class Examination(_Part):
     """One hospital's examination, or the sum of several.
 
@@ -103,6 +114,7 @@ class Examination(_Part):
         spectrum: None where the method has no features or there were too few scans.
         attention: (classes known before the last task, 20) counts of their scans over `attention.EDGES`, whose
             maps were drawn by the networks before and after it; empty where the former is not kept or has no maps.
+        patients: by group (`foundation.groups`), of as many scans as may be told of; empty where nobody knows any.
     """
 
     temperature: Annotated[float, Field(gt=0, le=128, allow_inf_nan=False)]
@@ -114,6 +126,7 @@ class Examination(_Part):
     conditions: Annotated[dict[Named, Rough], Field(max_length=50)] = {}
     spectrum: Spectrum | None = None
     attention: Annotated[list[Row], Field(max_length=10_000, fail_fast=True)] = []
+    patients: Annotated[dict[Annotated[str, Field(pattern=NAME)], Group], Field(max_length=MOST_GROUPS)] = {}
 
     @property
     def scans(self) -> int:
@@ -138,6 +151,8 @@ class Examination(_Part):
             return f"its attention is not of {classes} classes at most, in {len(attention.EDGES) - 1} bins"
         if sum(map(sum, self.attention)) > self.scans:
             return "it tells of the attention to more scans than it answered"
+        if any(one.right > one.scans or one.scans > self.scans for one in self.patients.values()):
+            return "it tells of more scans of a group of patients, or right ones, than it answered"
         return self._objection_to_shares() or self._objection_to_conditions(classes)
 
     def _objection_to_shares(self) -> str | None:
@@ -188,6 +203,7 @@ def joined(told: Sequence[Examination]) -> Examination:
         conditions={name: _rough([one.conditions[name] for one in told if name in one.conditions]) for name in names},
         spectrum=_spectrum([one.spectrum for one in told if one.spectrum is not None]),
         attention=_summed([one.attention for one in told if one.attention]),
+        patients=_groups([one.patients for one in told]),
     )
 
 
@@ -218,6 +234,15 @@ def _summed(tables: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
     """The sum, class by class, of tables of equal width."""
     classes = max(map(len, tables), default=0)
     return [_rows([table[number] for table in tables if number < len(table)]) for number in range(classes)]
+
+
+def _groups(told: Sequence[dict[str, Group]]) -> dict[str, Group]:
+    names = sorted({name for one in told for name in one})
+    parts = {name: [one[name] for one in told if name in one] for name in names}
+    return {
+        name: Group(scans=sum(one.scans for one in mine), right=sum(one.right for one in mine))
+        for name, mine in parts.items()
+    }
 
 
 def _names(tables: Sequence[dict[str, dict[str, list[int]]]]) -> dict[str, list[str]]:

@@ -19,10 +19,12 @@ from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.examination import (
     ARTEFACT,
     COMBINED,
+    MOST_GROUPS,
     PARTS,
     STRENGTHS,
     Confidence,
     Examination,
+    Group,
     Rough,
     Spectrum,
     histogram_of,
@@ -84,6 +86,7 @@ def _examine(site: Site, order: Order) -> Report:
         conditions=_conditions(judge, known, right, order.registry.seen(order.task), site.config.seed),
         spectrum=_spectrum(answers),
         attention=_attention(judge, before, known),
+        patients=patients_of(known, right, site.config.federation.smallest_group),
     )
     return Report(site.name, examples=len(known), figures=examination.model_dump())
 
@@ -175,6 +178,22 @@ def _attention(judge: Judge, before: Weights, known: Scans) -> list[list[int]]:
         maps = [seen.of_images(images, number).numpy() for seen in (then, now)] if len(images) else []
         told.append(counted(correlations(*maps) if maps else np.empty(0)).tolist())
     return told
+
+
+def patients_of(known: Scans, right: Right, smallest: int) -> dict[str, Group]:
+    """Right answers by group of patients, of the largest groups and of none with fewer scans here than `smallest`."""
+    if known.groups is None:
+        return {}
+    told: dict[str, list[bool]] = {}
+    for groups, answer in zip(known.groups, right.tolist(), strict=True):
+        for group in groups:
+            told.setdefault(group, []).append(answer)
+    largest = sorted(told, key=lambda group: (-len(told[group]), group))[:MOST_GROUPS]
+    return {
+        group: Group(scans=len(told[group]), right=sum(told[group]))
+        for group in sorted(largest)
+        if len(told[group]) >= smallest
+    }
 
 
 EXAMINE = Phase("examine", _examine, EXAMINED, Need.TWO_NETWORKS)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
+import numpy as np
+
 from braincl_med.cortex.cortex import Cortex, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS
@@ -39,7 +41,7 @@ def few(scans: Scans, per_class: int) -> Scans:
         seen[label] = seen.get(label, 0) + 1
         if seen[label] <= per_class:
             chosen.append(place)
-    return Scans(scans.images[chosen], scans.labels[chosen])
+    return scans.take(np.array(chosen, np.int64))
 
 
 @dataclass(frozen=True)

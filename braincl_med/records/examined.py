@@ -101,6 +101,24 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class PatientGroup:
+    """Right answers to the known scans of one group of patients.
+
+    Attributes:
+        kind, group: `age`, and `60 to 79`.
+        right, scans: so many of so many.
+        share, interval: of these, and Wilson's interval.
+    """
+
+    kind: str
+    group: str
+    right: int
+    scans: int
+    share: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
 class AtHospital:
     """What one hospital's own scans say."""
 
@@ -132,6 +150,7 @@ class Examined:
             mean over hospitals' spectra; NaN where it was not told.
         spectrum: the variances along principal directions, largest first.
         spectrum_scans: of how many scans.
+        patients: by group of age, sex and device; empty where no hospital's manifest tells any.
         attention: by class known before the last task, how many scans it stayed on; empty where that was not told.
     """
 
@@ -156,6 +175,14 @@ class Examined:
     spectrum: tuple[float, ...]
     spectrum_scans: int
     attention: tuple[Attention, ...]
+    patients: tuple[PatientGroup, ...]
+
+    def gaps(self) -> dict[str, float]:
+        """Of each kind of groups of patients with two or more, the best share of right answers minus the worst."""
+        shares: dict[str, list[float]] = {}
+        for one in self.patients:
+            shares.setdefault(one.kind, []).append(one.share)
+        return {kind: max(mine) - min(mine) for kind, mine in shares.items() if len(mine) > 1}
 
     def separation(self, score: str, group: str) -> Separation | None:
         """How well a score tells a group apart, None where it was not told."""
@@ -213,6 +240,7 @@ def derived(name: str, after: int, task: str, told: dict[str, Examination]) -> E
         spectrum=tuple(spectrum.values) if spectrum else (),
         spectrum_scans=spectrum.scans if spectrum else 0,
         attention=tuple(_attention(whole)),
+        patients=tuple(_patients(whole)),
     )
 
 
@@ -287,6 +315,15 @@ def _attention(whole: Examination) -> list[Attention]:
         held, scans = stayed(row), int(row.sum())
         mean = float(row @ middles) / scans if scans else float("nan")
         found.append(Attention(number, held, scans, _share(held, scans), wilson(held, scans), mean))
+    return found
+
+
+def _patients(whole: Examination) -> list[PatientGroup]:
+    found = []
+    for name, told in whole.patients.items():
+        kind, _, group = name.partition(": ")
+        share, interval = _share(told.right, told.scans), wilson(told.right, told.scans)
+        found.append(PatientGroup(kind, group, told.right, told.scans, share, interval))
     return found
 
 

@@ -31,6 +31,11 @@ def in_words(found: Examined) -> str:
     lines += _condition_table(found.conditions)
     if not np.isnan(found.effective_rank):
         lines.append(f"effective rank of features: {found.effective_rank:.1f} of {len(found.spectrum)}")
+    lines += [
+        f"{one.kind} {one.group}: {_percent(one.share, one.interval)} of {one.scans:,} scans right"
+        for one in found.patients
+    ]
+    lines += [f"best minus worst group by {kind}: {100 * gap:.1f} points" for kind, gap in found.gaps().items()]
     if found.attention and found.attention[0].scans:
         all_ = found.attention[0]
         lines.append(

@@ -1,6 +1,6 @@
 """Which files of a folder are scans, and what is said of them: class folders, or a manifest.
 
-    set/manifest.csv        path,label[,patient][,split][,frame], paths from this folder on
+    set/manifest.csv        path,label[,patient][,split][,frame][,age][,sex][,device], paths from this folder on
     set/CLASS/…/FILE        without a manifest: every file below a folder is of the class that the folder names
 
 Nothing is opened here but the manifest.
@@ -33,6 +33,7 @@ class Entry:
         split: where it belongs, if somebody says.
         frame: which picture of a file that holds several.
         refused: why it is no scan, if that is known without a look into the file.
+        groups: of patients, to which it belongs (`foundation.groups`).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     split: Split | None = None
     frame: int | None = None
     refused: ScanRefusedError | None = None
+    groups: tuple[str, ...] = ()
 
 
 def list_scans(folder: Path) -> Iterator[Entry]:
@@ -56,7 +58,7 @@ def list_scans(folder: Path) -> Iterator[Entry]:
         for row in rows_of(folder / MANIFEST):
             path = folder / row.path
             refused = _placed(path, inside) or _labelled(row.label, "its label in the manifest is empty")
-            yield Entry(row.path, path, _label(row.label), row.patient, row.split, row.frame, refused)
+            yield Entry(row.path, path, _label(row.label), row.patient, row.split, row.frame, refused, row.groups)
         return
     inside = folder.resolve()
     for name, path in _files(folder):

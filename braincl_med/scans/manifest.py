@@ -1,4 +1,6 @@
-"""A manifest: a table in UTF-8 with the file, the class and, where known, patient, split and frame of each scan."""
+"""A manifest: a table in UTF-8 with the file and the class of each scan and, where known, patient, split, frame, and
+the groups of patients that it belongs to.
+"""
 
 import csv
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import get_args
 from braincl_med.foundation.arrays import Split
 from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.files import reading_error
+from braincl_med.foundation.groups import COLUMNS, EXPECTED, group_of
 
 MANIFEST = "manifest.csv"
 NEEDED = ("path", "label")
@@ -21,13 +24,14 @@ SPLITS: dict[str, Split] = {split: split for split in get_args(Split)} | {"valid
 
 @dataclass(frozen=True)
 class Row:
-    """One scan of a manifest; `patient` is empty, `split` and `frame` are None where it does not say."""
+    """One scan of a manifest; `patient` and `groups` are empty, `split` and `frame` None where it does not say."""
 
     path: str
     label: str
     patient: str = ""
     split: Split | None = None
     frame: int | None = None
+    groups: tuple[str, ...] = ()
 
 
 def rows_of(path: Path) -> Iterator[Row]:
@@ -53,7 +57,7 @@ def _rows(name: str, lines: Iterator[str]) -> Iterator[Row]:
     columns = [column.strip().strip('"').casefold() for column in head.strip("\r\n").split(separator)]
     if missing := [column for column in NEEDED if column not in columns]:
         raise DataError(f"'{name}' has no column '{missing[0]}' in its first line, expected path,label[,patient,…]")
-    if twice := [column for column in (*NEEDED, "patient", "split", "frame") if columns.count(column) > 1]:
+    if twice := [column for column in (*NEEDED, "patient", "split", "frame", *COLUMNS) if columns.count(column) > 1]:
         raise DataError(f"'{name}' has two columns '{twice[0]}': leave one out")
     reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
@@ -79,7 +83,15 @@ def _row(fields: list[str], columns: list[str], where: str) -> Row:
         raise DataError(f"{where}, has an unknown split, expected one of: {', '.join(get_args(Split))}")
     if frame and not (frame.isascii() and frame.isdecimal() and len(frame) < 8 and int(frame) < MOST_FRAMES):
         raise DataError(f"{where}, has a frame that is no number from 0 on")
-    return Row(told["path"], told["label"], told.get("patient", ""), SPLITS.get(split), int(frame) if frame else None)
+    groups = []
+    for kind in COLUMNS:
+        if text := told.get(kind, ""):
+            group = group_of(kind, text)
+            if group is None:
+                raise DataError(f"{where}, has an unknown {kind}, expected {EXPECTED[kind]}, or nothing")
+            groups.append(group)
+    number = int(frame) if frame else None
+    return Row(told["path"], told["label"], told.get("patient", ""), SPLITS.get(split), number, tuple(groups))
 
 
 def _bounded(file: Iterator[str], name: str) -> Iterator[str]:

@@ -17,8 +17,10 @@ class Held:
         labels: (n,) numbers or texts as `ClassSpec.label`.
         images: the scans (m, size, size, 3) at m positions, in that order; DataError if they are no longer those.
         patients: (n,) whose scans they are, equal for equal patients; None where nobody says.
+        groups: (n,) tuples of the groups of patients that each belongs to; None where nobody says.
     """
 
     labels: npt.NDArray[Any]
     images: Callable[[Positions], Images]
     patients: npt.NDArray[Any] | None = None
+    groups: npt.NDArray[Any] | None = None

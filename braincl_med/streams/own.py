@@ -109,7 +109,7 @@ class OwnScans:
                 _forget_pixels(dataset, place)
 
         labels = np.array([scan.entry.label for scan in scans], np.str_)
-        return Held(labels, images, _patients(scans))
+        return Held(labels, images, _patients(scans), _groups(scans))
 
     def described(self, datasets: Sequence[str], stream: StreamConfig) -> str:
         """Without a word on what only hospitals know."""
@@ -221,6 +221,15 @@ def _patients(scans: Sequence[Found]) -> npt.NDArray[np.str_] | None:
     if all(scan.patient == scan.known.content for scan in scans):
         return None
     return np.array([scan.patient.hex() for scan in scans], np.str_)
+
+
+def _groups(scans: Sequence[Found]) -> npt.NDArray[np.object_] | None:
+    """To which groups of patients they belong; None where nobody says it of any."""
+    if not any(scan.entry.groups for scan in scans):
+        return None
+    groups = np.empty(len(scans), np.object_)
+    groups[:] = [scan.entry.groups for scan in scans]
+    return groups
 
 
 def _cache(dataset: str, stream: StreamConfig, place: Place) -> Cache | None:

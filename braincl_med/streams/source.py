@@ -67,7 +67,9 @@ class ScanSource:
         parts = []
         for one, start, stop in zip(held, starts[:-1], starts[1:], strict=True):
             mine = index[(index >= start) & (index < stop)]
-            parts.append(Scans(one.images(mine - start), labels[mine]))
+            # Groups are compared where scans are evaluated; what is learned is not told of any.
+            told = None if one.groups is None or split == "train" else one.groups[mine - start]
+            parts.append(Scans(one.images(mine - start), labels[mine], groups=told))
         together = Scans.join(parts)
         keys = sorted(spec.key for spec in numbered.values())
         together = replace(together, patients=_patients(held, index))

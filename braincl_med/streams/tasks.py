@@ -187,11 +187,13 @@ class Scans:
         images: (n, height, width, 3) uint8; grey scans have three equal channels.
         labels: (n,) int64, class numbers of the registry.
         patients: (n,) int64, a number for each patient, meaningless beyond these scans; None where nobody says.
+        groups: (n,) tuples of the groups of patients that each is of (`foundation.groups`); None where nobody says.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     patients: npt.NDArray[np.int64] | None = None
+    groups: npt.NDArray[np.object_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
@@ -204,19 +206,28 @@ class Scans:
 
     def take(self, index: npt.NDArray[Any]) -> "Scans":
         """The scans at `index` (positions or a mask)."""
-        patients = None if self.patients is None else self.patients[index]
-        return Scans(self.images[index], self.labels[index], patients)
+        patients, groups = (None if told is None else told[index] for told in (self.patients, self.groups))
+        return Scans(self.images[index], self.labels[index], patients, groups)
 
     @staticmethod
     def join(parts: Iterable["Scans"]) -> "Scans":
         """All scans of `parts`, in their order, without their patients; the sizes must agree."""
         held = list(parts)
+        told = [no_groups(len(p)) if p.groups is None else p.groups for p in held]
         return Scans(
             np.concatenate([p.images for p in held]),
             np.concatenate([p.labels for p in held]).astype(np.int64),
+            groups=np.concatenate(told) if any(p.groups is not None for p in held) else None,
         )
 
     @staticmethod
     def none(size: int) -> "Scans":
         """No scans, of `size` pixels a side."""
         return Scans(np.zeros((0, size, size, 3), np.uint8), np.zeros(0, np.int64))
+
+
+def no_groups(scans: int) -> npt.NDArray[np.object_]:
+    """(scans,) empty tuples: of none of them is it known which groups of patients it belongs to."""
+    groups = np.empty(scans, np.object_)
+    groups[:] = [()] * scans
+    return groups

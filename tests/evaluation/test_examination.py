@@ -7,6 +7,7 @@ from braincl_med.evaluation.examination import (
     COMBINED,
     Confidence,
     Examination,
+    Group,
     Reference,
     Rough,
     Spectrum,
@@ -34,6 +35,7 @@ def told(seed: int = 0) -> Examination:
         conditions={"jpeg": Rough(scans=[4, 4, 4], clean=[4, 3, 2], right=[[4, 3, 2 - (n > 2)] for n in range(5)])},
         spectrum=Spectrum(values=[3.0, 1.0], scans=12),
         attention=[[0] * 19 + [4], [1] + [0] * 19],
+        patients={"age: 60 to 79": Group(scans=6, right=5)},
     )
 
 
@@ -67,6 +69,9 @@ def test_a_sound_examination_is_believed_and_survives_json():
         ({"spectrum": {"values": [-1.0], "scans": 3}}, "greater than or equal to 0"),
         ({"spectrum": {"values": [float("nan")], "scans": 3}}, "finite number"),
         ({"spectrum": {"values": [1.0], "scans": 0}}, "greater than or equal to 1"),
+        ({"patients": {"age: 60 to 79": {"scans": 6, "right": 7}}}, "of a group of patients"),
+        ({"patients": {"age: 60 to 79": {"scans": 13, "right": 7}}}, "of a group of patients"),
+        ({"patients": {"name: Ada": {"scans": 6, "right": 6}}}, "pattern"),
         ({"attention": [[1] * 20]}, "attention to more scans than it answered"),
         ({"attention": [[0] * 20] * 4}, "attention is not of 3 classes at most"),
         ({"attention": [[0] * 19]}, "in 20 bins"),

@@ -1,11 +1,13 @@
 import contextlib
 import os
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from braincl_med.foundation.errors import DataError
+from braincl_med.foundation.groups import NAME
 from braincl_med.scans.listing import list_scans
 from braincl_med.scans.manifest import Row, rows_of
 from braincl_med.scans.refusals import Kind
@@ -94,9 +96,25 @@ def test_a_manifest_says_what_a_file_is_and_paths_stay_in_its_folder(tmp_path):
     assert kinds == [None, Kind.MISSING, Kind.OUTSIDE, Kind.OUTSIDE, Kind.LABEL_MISSING, Kind.LABEL_UNKNOWN]
 
 
+def test_a_manifest_says_to_which_groups_of_patients_a_scan_belongs(tmp_path):
+    lines = ["path,label,AGE,sex,device", "a.png,x,64,F,Scanner A", "b.png,x,17,,", "c.png,x,80,male,"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    assert [row.groups for row in rows_of(tmp_path / "manifest.csv")] == [
+        ("age: 60 to 79", "sex: female", "device: scanner a"),
+        ("age: 0 to 17",),
+        ("age: 80 and above", "sex: male"),
+    ]
+    assert [entry.groups for entry in list_scans(tmp_path)][1] == ("age: 0 to 17",)
+    assert all(re.fullmatch(NAME, group) for row in rows_of(tmp_path / "manifest.csv") for group in row.groups)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (b"path,label,age\na.png,x,1961-03-04", "line 2, has an unknown age, expected a number of years"),
+        (b"path,label,age\na.png,x,131", "line 2, has an unknown age"),
+        (b"path,label,sex\na.png,x,maybe", "line 2, has an unknown sex, expected female, male or other"),
+        (b"path,label,device\na.png,x,=1+1", "line 2, has an unknown device"),
         (b"path\na.png", "no column 'label'"),
         (b"", "no column 'path'"),
         (b"path,label,path\n", "two columns 'path'"),

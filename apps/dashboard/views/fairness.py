@@ -64,6 +64,33 @@ st.caption(
 )
 frame.cards((label, points(value), about) for label, value, about in figures)
 
+st.subheader("Between groups of patients")
+examination = data.examined(record.summary.name)
+if examination is None or not examination.patients:
+    st.caption(
+        "Not recorded: no manifest of a hospital's own scans tells age, sex or device, or `braincl evaluate` was not "
+        "run since (docs/own-scans.md)."
+    )
+else:
+    for kind, gap in examination.gaps().items():
+        st.markdown(f"By {kind}, best minus worst group: **{points(gap)}**.")
+    frame.figures(
+        pd.DataFrame(
+            [
+                {
+                    "By": one.kind,
+                    "Group": one.group,
+                    "Test scans": one.scans,
+                    "Right, %": 100 * one.share,
+                    "from": 100 * one.interval[0],
+                    "to": 100 * one.interval[1],
+                }
+                for one in examination.patients
+            ]
+        )
+    )
+    st.caption(f"Groups of fewer than {record.smallest} test scans at a hospital are not told of.")
+
 st.subheader("By diagnosis")
 where = st.selectbox(
     "Test scans of", [TOGETHER, *(name for name in hospitals if name != TOGETHER)], key=f"where-{record.summary.name}"

@@ -1,0 +1,33 @@
+"""Groups of patients, as a manifest tells them of a scan: of age, sex and device, whose accuracies are compared.
+
+No more is kept of an age than its band, and of a device than a short name; nothing of these enters a memory.
+"""
+
+import re
+
+AGES = ((0, "0 to 17"), (18, "18 to 39"), (40, "40 to 59"), (60, "60 to 79"), (80, "80 and above"))
+"""The first year of each band, and its name."""
+OLDEST = 130
+SEXES = {"female": "female", "f": "female", "male": "male", "m": "male", "other": "other", "o": "other", "x": "other"}
+DEVICE = re.compile(r"[a-z0-9][a-z0-9 ._+-]{0,38}")
+COLUMNS = ("age", "sex", "device")
+NAME = r"^(age|sex|device): [a-z0-9][a-z0-9 ._+-]{0,38}$"
+"""What a group is called: its kind, and which."""
+EXPECTED = {
+    "age": f"a number of years up to {OLDEST}",
+    "sex": "female, male or other",
+    "device": "a name of up to 39 letters, digits and . _ + -",
+}
+
+
+def group_of(kind: str, text: str) -> str | None:
+    """The group that a text in column `kind` names, such as `age: 60 to 79`; None where it names none."""
+    text = " ".join(text.casefold().split())
+    if kind == "age":
+        years = int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else OLDEST + 1
+        value = [band for first, band in AGES if first <= years][-1] if years <= OLDEST else None
+    elif kind == "sex":
+        value = SEXES.get(text)
+    else:
+        value = text if DEVICE.fullmatch(text) else None
+    return None if value is None else f"{kind}: {value}"
