@@ -142,6 +142,16 @@ def test_a_hospital_that_is_killed_while_it_writes_its_vault(federation):
 
 
 @pytest.mark.usefixtures("sound")
+def test_a_full_disk_of_the_server_in_wake(federation):
+    run = federation.run(resume=True)
+    federation.during("wake", "hospital-1")
+    for process in federation.tasks("server", "executor"):
+        process.rlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    assert "disk is full" in (reason := reason_of(run)), reason
+    assert [step.phase for step in federation.steps()] == ["encode"]
+
+
+@pytest.mark.usefixtures("sound")
 def test_a_server_that_is_killed_in_wake(federation):
     run = federation.run(resume=True)
     federation.during("wake", "hospital-1")
