@@ -38,7 +38,7 @@ class Attention:
         with torch.enable_grad():
             batch = scans.to(self.cortex.device).requires_grad_()
             found: Tensor = self.maps.compute_map(batch, class_idx=number)
-        return found.detach()[:, 0].cpu()
+        return found.detach()[:, 0].float().cpu()
 
     def of_images(self, images: Images, number: int) -> Tensor:
         """As `of`, of scans (n, size, size, 3) uint8, in batches."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from braincl_med.cortex.attention import last_maps
+from braincl_med.cortex.attention import Attention, last_maps
 from braincl_med.cortex.backbones import BACKBONES, Backbone
 from braincl_med.cortex.cortex import Cortex
 from braincl_med.cortex.cortex import predict as logits_of
@@ -233,6 +233,12 @@ def test_an_overlay_differs_from_the_scan_where_the_answer_hangs_on_it(used, mod
     assert row.overlay.startswith("000001-phantom-ultrasound-1")
     changed = (picture != plain).any(2)
     assert changed.any()
+
+
+def test_maps_of_a_network_in_half_precision_are_numbers_too():
+    cortex = Cortex(3, CortexConfig(network="small", stem="imagenet", precision="bfloat16"))
+    maps = Attention(cortex, 28).of_images(np.full((2, 28, 28, 3), 90, np.uint8), 1)
+    assert maps.numpy().dtype == np.float32
 
 
 def test_the_map_is_grad_cam(used, model):
