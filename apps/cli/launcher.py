@@ -148,7 +148,7 @@ def outcome(config: ExperimentConfig, status: str, began: str, flower_log: Path)
     failed = record is not None and record.status == "failed" and record.updated >= began
     reason = record.message if record is not None and failed else ""
     raise FederationError(
-        f"{reason or f'the run ended as {status!r} without a reason on record'}; "
+        f"{reason or f'the run ended as {status!r} without a reason on record (a full disk leaves none)'}; "
         f"Flower's log is '{flower_log.name}' in the state root's logs"
     )
 

@@ -62,7 +62,7 @@ def test_a_line_of_progress_is_never_given_as_a_reason(programs, tmp_path):
         run_experiment(tiny(tmp_path), cores_per_hospital=1)
     assert "learns from" in (tmp_path / "logs" / "tiny.log").read_text()
     assert str(failed.value) == (
-        "the run ended as 'finished:failed' without a reason on record; "
+        "the run ended as 'finished:failed' without a reason on record (a full disk leaves none); "
         "Flower's log is 'tiny.flower.log' in the state root's logs"
     )
 

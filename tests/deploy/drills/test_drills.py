@@ -147,7 +147,7 @@ def test_a_full_disk_of_the_server_in_wake(federation):
     federation.during("wake", "hospital-1")
     for process in federation.tasks("server", "executor"):
         process.rlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
-    assert "disk is full" in (reason := reason_of(run)), reason
+    assert "a full disk leaves none" in (reason := reason_of(run)), reason
     assert [step.phase for step in federation.steps()] == ["encode"]
 
 
