@@ -21,12 +21,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 setup: $(VENV)/.ready  ## make the virtual environment and install everything into it
 
 .PHONY: demo
-demo: setup  ## three hospitals learn six diagnoses; prints the results table (BRAINCL_DATA names a folder of MedMNIST files)
+demo: setup  ## three hospitals learn six diagnoses; audits vaults, prints the results table (BRAINCL_DATA names a folder of MedMNIST files)
 	$(BIN)/braincl run demo --state $(STATE) --fresh
+	$(BIN)/braincl audit $(STATE)/site-*/demo --state $(STATE)
 	$(BIN)/braincl results demo --state $(STATE)
 
 SEALED := --vault-key file:$(PRIVATE)/vault.key --network-key file:$(PRIVATE)/network.key
-CONTROLS := name=demo-private privacy-mode=statistics cortex-features=64 cortex-weights=$(PRIVATE)/start.safetensors \
+CONTROLS := name=demo-private stream-examine=never privacy-mode=statistics cortex-features=64 cortex-weights=$(PRIVATE)/start.safetensors \
 	memory-basis=fixed federation-masking=on federation-masking-threshold=3 privacy-noise=shared stream-test-per-class=200 \
 	vault-key=file:$(abspath $(PRIVATE))/vault.key \
 	network-key=file:$(abspath $(PRIVATE))/network.key
