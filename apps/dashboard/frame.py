@@ -9,6 +9,7 @@ import streamlit as st
 
 from apps.dashboard import data
 from braincl_med.foundation.errors import BrainclError, MissingStoreError
+from braincl_med.foundation.texts import no_formula
 from braincl_med.records.standing import estimate
 from braincl_med.records.summary import Summary
 from braincl_med.records.table import duration, size
@@ -16,7 +17,6 @@ from braincl_med.records.table import duration, size
 CARD_PIXELS = 204
 LOOK_SECONDS = 15.0
 """How often a page asks whether a running experiment has gone on."""
-FORMULA = re.compile(r"(?![+-]?[\d.,]* ?(%|points)?$)[=+\-@\t\r]")
 STATUS = {"running": "Running", "finished": "Finished", "failed": "Failed", "stopped": "Stopped"}
 
 
@@ -135,24 +135,26 @@ def table(rows: pd.DataFrame, csv: str = "") -> None:
     """A short table that shows every word, its cells as they are; `csv` names the file to take it along as."""
     st.table(rows.map(lambda cell: plain(str(cell))).rename(index=plain, columns=plain))
     if csv:
-        told = rows.map(no_formula).rename(index=no_formula, columns=no_formula).to_csv().encode()
-        st.download_button("CSV", told, f"{csv}.csv", "text/csv", icon=":material/download:")
+        file = no_formulas(rows).to_csv().encode()
+        st.download_button("CSV", file, f"{csv}.csv", "text/csv", icon=":material/download:")
 
 
-def no_formula(cell: Any) -> Any:
-    """A cell that no spreadsheet computes: text that begins as a formula does gets an apostrophe before.
+def no_formulas(rows: pd.DataFrame) -> pd.DataFrame:
+    """A table as it may become a CSV file: hospitals write some of its texts."""
+    return rows.map(no_formula).rename(index=no_formula, columns=no_formula)
 
-    Hospitals write some of it (OWASP, "CSV injection"). Figures, with their units, and dashes stay as they are.
+
+def figures(rows: pd.DataFrame, **more: Any) -> None:
+    """A table whose numbers sort as numbers, and which a reader may take along as CSV; shares have one digit.
+
+    Args:
+        rows: what it shows.
+        more: how a column is shown, by its name.
     """
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
-
-
-def figures(rows: pd.DataFrame) -> None:
-    """A table whose numbers sort as numbers, and which a reader may take along as CSV; shares have one digit."""
-    rows = rows.map(no_formula)  # the browser writes the CSV from what it shows
+    rows = no_formulas(rows)  # the browser writes the CSV from what it shows
     shares = [str(name) for name in rows.columns if str(name).endswith(", %") or name in ("from", "to")]
     columns = {name: st.column_config.NumberColumn(format="%.1f") for name in shares}
-    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)
+    st.dataframe(rows, hide_index=True, width="stretch", column_config={**columns, **more})
 
 
 def names() -> list[str]:

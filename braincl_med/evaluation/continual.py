@@ -27,19 +27,20 @@ def class_accuracies(tally: Tally, smallest: int = 1) -> Figures:
     return shares_of(correct, np.where(scans >= smallest, scans, 0))
 
 
-def accuracy_matrix(tally: Tally, tasks: Sequence[range]) -> Figures:
+def accuracy_matrix(tally: Tally, tasks: Sequence[range], smallest: int = 1) -> Figures:
     """R[i, j]: accuracy on the test scans of task j after learning task i; NaN above the diagonal.
 
     Args:
         tally: what was counted after each of T tasks.
         tasks: the class numbers of each task, at least T of them.
+        smallest: as in `class_accuracies`, of a task's scans.
     """
     size = tally.tasks
-    by_task = [
+    correct, scans = [
         np.stack([counts[:, list(numbers)].sum(1) for numbers in tasks[:size]], 1) if size else counts
         for counts in tally.together
     ]
-    matrix = shares_of(by_task[0], by_task[1]) if size else np.zeros((0, 0))
+    matrix = shares_of(correct, np.where(scans >= smallest, scans, 0)) if size else np.zeros((0, 0))
     matrix[np.triu_indices(size, 1)] = np.nan
     return matrix
 

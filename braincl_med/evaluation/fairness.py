@@ -26,7 +26,7 @@ class Fairness:
         within_tasks: the largest best-minus-worst difference between classes of one task (the paper's
             "disparate impact", Fig. 5c).
         between_tasks: best minus worst task, each the mean of its classes' accuracies.
-        hospital_spread: best minus worst hospital, each over its own test scans.
+        hospital_spread: best minus worst hospital, each over its own test scans; NaN where none is told of.
         hospital_chance: what `hospital_spread` stays below in 95 of 100 cases where the network serves all hospitals
             alike (`spread_by_chance`).
     """
@@ -40,41 +40,35 @@ class Fairness:
     hospital_chance: float
 
 
-def large_enough(confusions: Counts, smallest: int) -> Counts:
-    """The counts (H, C, C) with 0 for every class, over all hospitals, and hospital of fewer than `smallest` scans.
-
-    Fairness names the worst class and hospital, which of a few scans would tell of these scans.
-    """
-    classes = confusions.sum((0, 2)) >= smallest
-    hospitals = confusions.sum((1, 2)) >= smallest
-    return np.where(classes[None, :, None] & hospitals[:, None, None], confusions, 0)
-
-
-def fairness(confusions: Counts, tasks: Sequence[range]) -> Fairness:
+def fairness(confusions: Counts, tasks: Sequence[range], smallest: int = 1) -> Fairness:
     """Fairness figures from one evaluation.
 
     Args:
         confusions: (H, C, C) counts of each hospital.
         tasks: the class numbers of each task learned so far.
+        smallest: a class, over all hospitals, and a hospital, over all classes, of fewer scans count in no figure:
+            the worst of them would be told of these scans.
 
     Raises:
-        ValueError: there are no test scans at all.
+        ValueError: no class has as many test scans.
     """
-    if not confusions.sum():
-        raise ValueError("fairness needs at least one test scan, the counts hold none")
     together = confusions.sum(0)
-    by_class = shares_of(np.diagonal(together), together.sum(1))
+    scans = together.sum(1)
+    if not (scans >= max(1, smallest)).any():
+        raise ValueError(f"fairness needs a class of {smallest} test scans at least, the counts hold none")
+    by_class = shares_of(np.diagonal(together), np.where(scans >= smallest, scans, 0))
     task_values = [by_class[list(t)] for t in tasks if not np.all(np.isnan(by_class[list(t)]))]
     means = [float(np.nanmean(values)) for values in task_values]
-    by_hospital = _by_hospital(np.trace(confusions, axis1=1, axis2=2), confusions.sum((1, 2)))
+    told = confusions[confusions.sum((1, 2)) >= max(1, smallest)]
+    by_hospital = _by_hospital(np.trace(told, axis1=1, axis2=2), told.sum((1, 2)))
     return Fairness(
         worst_class=int(np.nanargmin(by_class)),
         worst_accuracy=float(np.nanmin(by_class)),
         class_spread=float(np.nanmax(by_class) - np.nanmin(by_class)),
         within_tasks=max(float(np.nanmax(v) - np.nanmin(v)) for v in task_values),
         between_tasks=max(means) - min(means),
-        hospital_spread=float(by_hospital.max() - by_hospital.min()),
-        hospital_chance=spread_by_chance(confusions),
+        hospital_spread=float(np.ptp(by_hospital)) if len(told) else float("nan"),
+        hospital_chance=spread_by_chance(told) if len(told) else float("nan"),
     )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from braincl_med.foundation.texts import no_formula
 from braincl_med.inference.model import Model
 from braincl_med.inference.predict import Row
 
@@ -16,8 +17,6 @@ COLUMNS = (
 )  # fmt: skip
 DIGITS = 6
 NOT_FINITE = "the network's numbers of it are not finite"
-COMPUTED = tuple("'=+-@\t\r\n＝＋－＠")
-"""What begins a text that a spreadsheet may compute, or that has a quotation mark of its own."""
 
 
 def csv_lines(model: Model, rows: Iterable[Row]) -> Iterator[bytes]:
@@ -32,7 +31,7 @@ def csv_lines(model: Model, rows: Iterable[Row]) -> Iterator[bytes]:
     writer.writeheader()
     yield _taken(buffer)
     for row in rows:
-        writer.writerow({name: _cell(value) for name, value in _flat(model, row).items()})
+        writer.writerow({name: no_formula(value) for name, value in _flat(model, row).items()})
         yield _taken(buffer)
 
 
@@ -55,10 +54,6 @@ def _taken(buffer: io.StringIO) -> bytes:
     buffer.seek(0)
     buffer.truncate()
     return text.encode("utf-8", "surrogateescape")
-
-
-def _cell(value: str | float) -> str | float:
-    return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
 
 
 def _flat(model: Model, row: Row) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _hospitals(experiment: Experiment, summary: Summary, tally: Tally) -> Iterat
         shares = [share_of(int(part), int(whole), smallest) for part, whole in zip(right, scans, strict=True)]
         rows = tuple((name, _share(share)) for name, share in zip(tally.hospitals, shares, strict=True))
         yield Table(("Hospital", "Recognised of its own test scans"), rows)
-        if summary.fairness and np.count_nonzero(scans) > 1:
+        if summary.fairness and np.count_nonzero(scans >= smallest) > 1:
             fair = summary.fairness
             yield (
                 f"Best minus worst hospital: {points(fair.hospital_spread)}; chance alone explains up to "

@@ -18,7 +18,7 @@ from braincl_med.evaluation.continual import (
     forgetting,
     last_accuracy,
 )
-from braincl_med.evaluation.fairness import Fairness, fairness, large_enough
+from braincl_med.evaluation.fairness import Fairness, fairness
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, auroc, fpr_at_95
 from braincl_med.evaluation.tally import Tally
 from braincl_med.records.known import smallest_group
@@ -48,16 +48,16 @@ class ClassRow:
         key: `dataset/label`, which names it across experiments.
         name: as a clinician reads it.
         task: the name of the task in which it is learned.
-        scans: test scans after the latest task.
-        first, now: accuracy right after its task and after the latest one; NaN before it is learned, and where it has
-            fewer test scans than `federation-smallest-group`.
+        scans: test scans after the latest task; None where they are fewer than `federation-smallest-group`: withheld.
+        first, now: accuracy right after its task and after the latest one; NaN before it is learned, and where
+            it is withheld.
     """
 
     number: int
     key: str
     name: str
     task: str
-    scans: int
+    scans: int | None
     first: float
     now: float
 
@@ -114,7 +114,8 @@ class Summary:
         evaluated: how many tasks are learned and evaluated.
         hospitals: who evaluated, sorted.
         average_accuracy, last_accuracy, forgetting: the paper's figures.
-        matrix: row i, column j: accuracy on task j after task i; NaN above the diagonal.
+        smallest: of a class, task or hospital of fewer test scans nothing is told.
+        matrix: row i, column j: accuracy on task j after task i; NaN above the diagonal, and where it is withheld.
         after_each: accuracy on all classes known, after each task.
         classes: a row for every class.
         fairness: after the latest task, of classes and hospitals with as many test scans as may be told of.
@@ -141,6 +142,7 @@ class Summary:
     average_accuracy: float | None
     last_accuracy: float | None
     forgetting: float | None
+    smallest: int
     matrix: tuple[tuple[float, ...], ...]
     after_each: tuple[float, ...]
     classes: tuple[ClassRow, ...]
@@ -151,6 +153,11 @@ class Summary:
     phases: tuple[PhaseRow, ...]
     missing: tuple[MissingRow, ...]
     epsilon: float | None
+
+    @property
+    def withheld(self) -> int:
+        """How many classes have so few test scans that nothing is told of them."""
+        return sum(row.scans is None for row in self.classes)
 
     @property
     def bytes_at_rest(self) -> int | None:
@@ -206,7 +213,8 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
     tally = store.tally(name) if tally is None else tally
     evaluated = tally.tasks
     numbers = [registry.numbers(t) for t in range(len(registry.tasks))]
-    matrix = accuracy_matrix(tally, numbers)
+    smallest = smallest_group(experiment)
+    matrix = accuracy_matrix(tally, numbers, smallest)
     at_rest: dict[str, int] = {}
     storage = store.storage(name)
     # A hospital that missed the latest evaluation still keeps what it told last.
@@ -218,8 +226,7 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
             at_rest[item] = at_rest.get(item, 0) + amount
     records = at_rest.pop("records", None)
     steps = store.steps(name)
-    smallest = smallest_group(experiment)
-    told = large_enough(tally.latest, smallest)
+    enough = (tally.latest.sum((0, 2)) >= smallest).any()
     return Summary(
         name=name,
         method=experiment.method,
@@ -236,10 +243,11 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
         average_accuracy=average_accuracy(tally) if evaluated else None,
         last_accuracy=last_accuracy(tally) if evaluated else None,
         forgetting=forgetting(matrix) if evaluated else None,
+        smallest=smallest,
         matrix=tuple(tuple(map(float, row)) for row in matrix),
         after_each=tuple(map(float, accuracies_after(tally))),
         classes=_class_rows(registry, numbers, tally, smallest),
-        fairness=fairness(told, numbers[:evaluated]) if told.any() else None,
+        fairness=fairness(tally.latest, numbers[:evaluated], smallest) if evaluated and enough else None,
         rejection=_rejection_rows(store, name, evaluated),
         at_rest=at_rest,
         records=records,
@@ -259,13 +267,14 @@ def _class_rows(registry: Registry, numbers: Sequence[range], tally: Tally, smal
     for task, number in [(task, number) for task, told in enumerate(numbers) for number in told]:
         spec = classes[number]
         learned = task < tally.tasks
+        counted = int(scans[number]) if learned else 0
         rows.append(
             ClassRow(
                 number=number,
                 key=spec.key,
                 name=spec.name,
                 task=registry.tasks[task].name,
-                scans=int(scans[number]) if learned else 0,
+                scans=None if 0 < counted < smallest else counted,
                 first=float(accuracies[task, number]) if learned else NAN,
                 now=float(accuracies[-1, number]) if learned else NAN,
             )

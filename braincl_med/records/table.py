@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isnan
 
-from braincl_med.records.summary import Summary
+from braincl_med.records.summary import ClassRow, Summary
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -82,6 +82,11 @@ def table(summaries: Sequence[Summary]) -> str:
     notes = [f"{s.name}: {s.message}" for s in summaries if s.message]
     notes += [f"{s.name}: {s.data}" for s in summaries]
     notes += [
+        f"{s.name}: withheld: {s.withheld} classes of fewer than {s.smallest} test scans"
+        for s in summaries
+        if s.withheld
+    ]
+    notes += [
         f"{s.name}: keeps all raw scans, which bytes at rest do not count" for s in summaries if s.keeps_raw_scans
     ]
     return "\n\n".join([*text, "\n".join(notes)])
@@ -136,13 +141,19 @@ def _after_each(summaries: Sequence[Summary]) -> list[Line]:
     return [("accuracy after task", [""] * len(summaries)), *lines] if lines else []
 
 
+def _change(row: ClassRow) -> str:
+    return f"{percent(row.first)} -> {'withheld' if row.scans is None else percent(row.now)}"
+
+
 def _by_class(summaries: Sequence[Summary]) -> list[Line]:
-    learned = [{c.key: c for c in s.classes if not isnan(c.first) or not isnan(c.now)} for s in summaries]
+    learned = [
+        {c.key: c for c in s.classes if c.scans is None or not (isnan(c.first) and isnan(c.now))} for s in summaries
+    ]
     names = {key: row.name for rows in learned for key, row in rows.items()}
     lines: list[Line] = [
         (
             f"  {name}",
-            [f"{percent(r.first)} -> {percent(r.now)}" if (r := rows.get(key)) else "-" for rows in learned],
+            [_change(rows[key]) if key in rows else "-" for rows in learned],
         )
         for key, name in names.items()
     ]

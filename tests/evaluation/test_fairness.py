@@ -88,5 +88,5 @@ def test_a_hospital_served_worse_stands_out_from_chance() -> None:
 
 
 def test_no_test_scans_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one test scan"):
+    with pytest.raises(ValueError, match="a class of 1 test scans at least"):
         fairness(np.zeros((2, 4, 4), int), TASKS[:2])

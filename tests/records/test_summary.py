@@ -66,8 +66,22 @@ def test_few_scans_are_neither_the_worst_class_nor_a_share(tmp_path: Path) -> No
         store.record_evaluation("hand", 1, hospital, np.diag([6, 0, 9, 7]) + (few if hospital == "a" else 0), {}, {})
     summary = summarise(store, "hand")
     assert isnan(summary.classes[1].now), "4 of the 5 scans that may be told of"
+    assert (summary.classes[1].scans, summary.withheld) == (None, 1)
     assert summary.fairness is not None
-    assert (summary.fairness.worst_accuracy, summary.fairness.hospital_spread) == (1.0, 0.0)
+    assert (summary.fairness.worst_class, summary.fairness.worst_accuracy) == (0, 1.0)
+    assert summary.fairness.hospital_spread == pytest.approx(1 - 22 / 26), "without the one scan of hospital c"
+    assert "-> withheld" in table([summary])
+    assert "hand: withheld: 1 classes of fewer than 5 test scans" in table([summary])
+
+
+def test_a_group_of_diseases_of_few_scans_is_no_share(tmp_path: Path) -> None:
+    store = by_hand(tmp_path)
+    for hospital in ("a", "b"):
+        store.record_evaluation("hand", 1, hospital, np.diag([6, 6, 1, 1]), {}, {})
+    summary = summarise(store, "hand")
+    assert summary.matrix[1][0] == 1.0
+    assert isnan(summary.matrix[1][1])
+    assert summary.forgetting == 0.0
 
 
 def test_costs_and_missing_hospitals_are_summed(store: RunStore) -> None:

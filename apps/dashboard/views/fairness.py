@@ -57,8 +57,12 @@ figures = [
 ]
 latest = record.tally.latest
 hospitals = record.summary.hospitals
-few = sum(0 < scans < record.smallest for scans in latest.sum((0, 2))[: record.known])
-withheld = f" Withheld: {few} of fewer than {record.smallest} test scans." if few else ""
+few = sum(0 < scans < record.smallest for scans in latest.sum((1, 2)))
+withheld = (
+    f" Left out: {record.summary.withheld} diagnoses and {few} hospitals of fewer than {record.smallest} test scans."
+    if record.summary.withheld or few
+    else ""
+)
 st.caption(
     "Largest differences in accuracy; 0 points are equal treatment; few scans never give exactly that." + withheld
 )

@@ -36,6 +36,8 @@ def headline(summary: Summary) -> None:
         ("Sent over the network", size(summary.bytes_on_wire), HELP["wire"]),
     ]
     frame.cards(figures)
+    if summary.withheld:
+        st.caption(f"Withheld: {summary.withheld} diagnoses of fewer than {summary.smallest} test scans.")
 
 
 def learned(summary: Summary) -> pd.DataFrame:
@@ -69,6 +71,7 @@ def comparison(summaries: list[Summary]) -> pd.DataFrame:
         "Accuracy now": [percent(s.last_accuracy) for s in summaries],
         "Average accuracy": [percent(s.average_accuracy) for s in summaries],
         "Forgetting": [in_points(s.forgetting) for s in summaries],
+        "Diagnoses withheld": [str(s.withheld) for s in summaries],
         "Weakest diagnosis": [percent(s.fairness.worst_accuracy if s.fairness else None) for s in summaries],
         "ε spent": ["-" if s.epsilon is None else f"{s.epsilon:.2f}" for s in summaries],
         "Kept on disk": [frame.kept(s) for s in summaries],
@@ -109,11 +112,9 @@ show_standing(summary.name)
 headline(summary)
 
 st.subheader("What was learned")
-st.dataframe(
+frame.figures(
     learned(summary),
-    hide_index=True,
-    width="stretch",
-    column_config={
+    **{
         "When first learned": st.column_config.NumberColumn(
             format="%.1f %%", help="Accuracy right after its group was learned"
         ),
