@@ -10,20 +10,27 @@ from braincl_med.foundation.errors import BrainclError
 # Pictures are files: Streamlit would fetch a Material symbol for the browser's tab from an outside server.
 HERE = Path(__file__).resolve().parent
 PRINT = """<style>
+@media screen { [data-testid="stElementContainer"]:has(.printed) { display: none; } }
 @media print {
   @page { size: A4; margin: 14mm; }
   [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stElementToolbar"], [data-testid="stButton"],
-  [data-testid="stDownloadButton"], [data-testid="stFormSubmitButton"] { display: none !important; }
+  [data-testid="stDownloadButton"], [data-testid="stFormSubmitButton"], [data-testid="stDataFrame"] {
+    display: none !important; }
   /* The page scrolls within the window, of which a printer would see the first sheet alone. */
   html, body, #root, .stApp, [data-testid="stAppViewContainer"], [data-testid="stMain"] {
     position: static !important; height: auto !important; overflow: visible !important; }
   [data-testid="stMainBlockContainer"] { padding: 0 !important; max-width: none !important; }
   [data-testid="stVegaLiteChart"], [data-testid="stMetric"], tr { break-inside: avoid; }
+  [data-testid="stElementContainer"]:has(h2, h3, h5) { break-after: avoid; }
+  html, body { background: none !important; }
+  .printed table { width: 100%; border-collapse: collapse; font-size: 0.875rem; }
+  .printed th, .printed td { text-align: left; padding: 0.25rem 0.4rem; border-bottom: 1px solid #8884; }
   .stApp { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 </style>"""
-# A dark page is printed dark on light; charts are drawn on canvases, which no colour of a style sheet reaches.
-PRINT_DARK = "<style>@media print { .stApp { filter: invert(1) hue-rotate(180deg); } }</style>"
+# A dark page is printed dark on white; charts are drawn on canvases, which no colour of a style sheet reaches. Its
+# background, which is not quite black, becomes white by the last of the filters.
+PRINT_DARK = "<style>@media print { .stApp { filter: invert(1) hue-rotate(180deg) brightness(1.15); } }</style>"
 
 st.set_page_config(page_title="BrainCL-Med", page_icon=str(HERE / "icon.svg"), layout="wide")
 page = st.navigation(

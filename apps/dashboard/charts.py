@@ -15,8 +15,9 @@ MOST_NUMBERS = 14
 MOST_LABELS = 40
 """Labels side by side along an axis that a page is wide enough for."""
 BLUES, REDS = ["#eef4fb", "#08519c"], ["#fdf6f1", "#b23c00"]
-DARK = 0.7
-"""From which share on a cell is so dark that white is read better on it than black."""
+BLUES_ON_DARK, REDS_ON_DARK = ["#11202f", "#8ec2f5"], ["#2b1a11", "#ff9d66"]
+STRONG = 0.7
+"""From which share on a cell is so dark that white is read better on it than black; on a dark page the reverse."""
 INK, INK_ON_DARK = "#000000", "#f2f2f2"
 """Of words and lines beside the data, by the page's theme; contrast to its background is above 15 : 1."""
 # Okabe & Ito's colours; the last two only where there are that many curves.
@@ -79,6 +80,8 @@ def heatmap(
     readable = len(columns) <= MOST_NUMBERS
     angle = _angle(columns)
     above = alt.Axis(orient="top", labelAngle=angle, labelOverlap=False, values=_labelled(columns), **LABEL)
+    dark = ink() == INK_ON_DARK
+    blues, reds = (BLUES_ON_DARK, REDS_ON_DARK) if dark else (BLUES, REDS)
     cells = alt.Chart(frame).encode(
         x=alt.X(f"{x}:N", sort=columns, scale=alt.Scale(domain=columns), title=x_title, axis=above),
         y=alt.Y(
@@ -96,7 +99,7 @@ def heatmap(
     )
 
     def boxes(of: alt.Chart, colours: list[str], largest: float, title: str | None = None) -> alt.Chart:
-        drawn: alt.Chart = of.mark_rect(stroke="white", strokeWidth=1).encode(
+        drawn: alt.Chart = of.mark_rect(stroke="black" if dark else "white", strokeWidth=1).encode(
             color=alt.Color(
                 f"{value}:Q",
                 scale=alt.Scale(range=colours, domain=[0, largest]),
@@ -106,20 +109,20 @@ def heatmap(
         return drawn
 
     around = 70 if angle == 0 else 190
-    said = f"Table of shares: {y}, rows, by {x}, columns; {len(rows)} by {len(columns)}, the darker the more"
+    said = f"Table of shares: {y}, rows, by {x}, columns; {len(rows)} by {len(columns)}, the stronger the more"
     if not readable and right is not None and not frame[right].all():
         wrong = float(frame.loc[~frame[right], value].max()) or 1.0
-        found = boxes(cells.transform_filter(f"datum.{right}"), BLUES, 1.0, "right")
-        missed = boxes(cells.transform_filter(f"!datum.{right}"), REDS, wrong, "mistaken")
+        found = boxes(cells.transform_filter(f"datum.{right}"), blues, 1.0, "right")
+        missed = boxes(cells.transform_filter(f"!datum.{right}"), reds, wrong, "mistaken")
         both: Drawing = alt.layer(found, missed).resolve_scale(color="independent")
         return both.properties(height=18 * len(rows) + around, description=said)
     if not readable:
-        return alt.layer(boxes(cells, BLUES, 1.0)).properties(height=18 * len(rows) + around, description=said)
+        return alt.layer(boxes(cells, blues, 1.0)).properties(height=18 * len(rows) + around, description=said)
     words = cells.mark_text(fontSize=13).encode(
         text=f"{text}:N",
-        color=alt.condition(alt.datum[value] > DARK, alt.value("white"), alt.value("#222222")),
+        color=alt.condition(alt.datum[value] > STRONG, *map(alt.value, (INK, INK_ON_DARK)[:: 1 if dark else -1])),
     )
-    return alt.layer(boxes(cells, BLUES, 1.0), words).properties(height=52 * len(rows) + around, description=said)
+    return alt.layer(boxes(cells, blues, 1.0), words).properties(height=52 * len(rows) + around, description=said)
 
 
 def intervals(frame: pd.DataFrame, name: str, x_title: str) -> Drawing:

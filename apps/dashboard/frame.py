@@ -155,6 +155,9 @@ def figures(rows: pd.DataFrame, **more: Any) -> None:
     shares = [str(name) for name in rows.columns if str(name).endswith(", %") or name in ("from", "to")]
     columns = {name: st.column_config.NumberColumn(format="%.1f") for name in shares}
     st.dataframe(rows, hide_index=True, width="stretch", column_config={**columns, **more})
+    # It is drawn on a canvas as wide as the window: a sheet has a table of its own, and app.py shows either.
+    printed = rows.to_html(index=False, border=0, na_rep="-", float_format=lambda n: f"{n:.1f}".removesuffix(".0"))
+    st.html(f'<div class="printed">{printed}</div>')
 
 
 def names() -> list[str]:

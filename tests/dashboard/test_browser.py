@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import json
 import os
 import re
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -113,20 +116,32 @@ def test_page_can_be_read_on_a_dark_and_a_narrow_screen(path: str, address: str,
 def test_a_printed_page_has_neither_sidebar_nor_buttons(address: str, browser: webdriver.Chrome) -> None:
     browser.get(f"{address}/runs")
     wait_until_drawn(browser)
-    parts = ("stSidebar", "stHeader", "stDownloadButton")
-    WebDriverWait(browser, 40).until(
-        lambda b: all(b.find_elements(By.CSS_SELECTOR, f'[data-testid="{part}"]') for part in parts)
-    )
+    parts = [f'[data-testid="{part}"]' for part in ("stSidebar", "stHeader", "stDownloadButton", "stDataFrame")]
+    parts.append(".printed table")  # which a sheet has in the place of a canvas as wide as the window
+    WebDriverWait(browser, 40).until(lambda b: all(b.find_elements(By.CSS_SELECTOR, part) for part in parts))
     try:
-        before = [browser.find_element(By.CSS_SELECTOR, f'[data-testid="{part}"]').is_displayed() for part in parts]
+        before = [browser.find_element(By.CSS_SELECTOR, part).is_displayed() for part in parts]
         show_as(browser, medium="print")
-        after = [browser.find_element(By.CSS_SELECTOR, f'[data-testid="{part}"]').is_displayed() for part in parts]
+        after = [browser.find_element(By.CSS_SELECTOR, part).is_displayed() for part in parts]
     finally:
         show_as(browser)
-    assert before == [True, True, True]
-    assert after == [False, False, False]
+    assert before == [True, True, True, True, False]
+    assert after == [False, False, False, False, True]
     sheets = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", sheets)) > 1, "all of the page is printed, not the window alone"
+
+
+def test_a_dark_page_is_printed_on_white(address: str, browser: webdriver.Chrome) -> None:
+    try:
+        show_as(browser, prefers_color_scheme="dark")
+        browser.get(f"{address}/fairness")
+        wait_until_drawn(browser)
+        show_as(browser, medium="print", prefers_color_scheme="dark")
+        seen = np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("L"))
+    finally:
+        show_as(browser)
+    assert np.median(seen) == 255
+    assert (seen < 100).any(), "with something dark on it"
 
 
 def test_walk_along_the_sidebar(address: str, browser: webdriver.Chrome) -> None:

@@ -90,7 +90,9 @@ def test_a_store_that_is_locked_between_two_reads_of_a_page(
     open_page("ready")
     with sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None, check_same_thread=False) as held:
         monkeypatch.setattr("apps.dashboard.frame._announce", lambda record: held.execute("BEGIN EXCLUSIVE"))
+        begun = time.monotonic()
         app = open_page("privacy")
+        assert time.monotonic() - begun < 4, "of which half a second is waited"
     assert not app.exception
     assert "is locked by another program" in app.error[-1].value.replace("\\", "")
 

@@ -44,13 +44,13 @@ st.caption(f"Learned in group {learned + 1} ({frame.plain(summary.tasks[learned]
 frame.table(counted(row))
 
 if row.taken_for:
-    st.markdown("**What it is taken for**")
+    st.markdown("##### What it is taken for")
     taken = [(names[other], count, 100 * count / row.found.whole) for other, count in row.taken_for]
     frame.figures(pd.DataFrame(taken, columns=["Called", "Test scans", "Of its scans, %"]))
 
 shares = class_accuracies(record.tally, record.smallest)[learned:, chosen]
 if len(shares) > 1 and not row.found.withheld:
-    st.markdown("**As further diagnoses were added**")
+    st.markdown("##### As further diagnoses were added")
     points = pd.DataFrame(
         {"After": record.tasks[learned:], "Found": shares, "Diagnosis": [names[chosen]] * len(shares)}
     )
@@ -60,7 +60,7 @@ if len(shares) > 1 and not row.found.withheld:
     )
 
 if summary.hospitals != (TOGETHER,) and len(summary.hospitals) > 1:
-    st.markdown("**By hospital**")
+    st.markdown("##### By hospital")
     told = []
     for number, hospital in enumerate(summary.hospitals):
         counts = record.tally.latest[number, chosen]
