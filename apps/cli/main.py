@@ -145,7 +145,7 @@ def dashboard(
         list[str] | None, typer.Option("--host", help="Name of a proxy before it, by which browsers ask. Repeatable.")
     ] = None,
     hospital: Annotated[
-        str, typer.Option("--hospital", help="On the page of hospitals this one comes first, and all others as one.")
+        str, typer.Option("--hospital", help="Show this hospital's view: no other is named, all others are one.")
     ] = "",
 ) -> None:
     """Open the dashboard over the run store."""

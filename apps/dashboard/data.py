@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
+from apps.dashboard import whose
 from apps.dashboard.limits import read_limits
 from braincl_med.evaluation.diagnosis import Diagnosis
 from braincl_med.evaluation.tally import Tally
@@ -95,7 +96,7 @@ def limits() -> Limits | None:
 
 
 def hospital() -> str:
-    """Whose view the page of hospitals is, by `--hospital`; empty for the federation's."""
+    """Whose view the pages are, by `--hospital`; empty for the federation's, which names all."""
     return _named("--hospital")
 
 
@@ -162,7 +163,8 @@ def audits() -> list[tuple[str, bool]]:
 
 def epsilons(name: str) -> list[tuple[int, str, float]]:
     """The ε that hospitals had spent in all, by group of diseases and name."""
-    return _store().epsilons(name)
+    told, own = _store().epsilons(name), hospital()
+    return whose.epsilons_of(told, own) if own else told
 
 
 @st.cache_resource(show_spinner=False)
@@ -174,11 +176,14 @@ def _held() -> dict[str, tuple[tuple[int | str, ...], Record]]:
 def _read(name: str) -> Record:
     store = _store()
     tally = store.tally(name)
-    summary = summarise(store, name, tally)
+    summary, storage = summarise(store, name, tally), tuple(store.storage(name))
+    if own := hospital():
+        tally, summary = whose.tally_of(tally, own), whose.summary_of(summary, own)
+        storage = whose.storage_of(storage, own)
     return Record(
         experiment=store.experiment(name),
         summary=summary,
         tally=tally,
         scores=tuple(store.scores(name, task) for task in range(summary.evaluated)),
-        storage=tuple(store.storage(name)),
+        storage=storage,
     )

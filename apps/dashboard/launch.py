@@ -53,7 +53,7 @@ def command(
         port: on 127.0.0.1; None lets Streamlit take the first free one from 8501.
         limits: a file of what the hospital asks of every diagnosis.
         hosts: names of a proxy before it.
-        hospital: which comes first on the page of hospitals, all others as one. Empty for the federation's view.
+        hospital: whose view it is: all others are shown as one. Empty for the federation's.
     """
     options = OPTIONS if port is None else {**OPTIONS, "server.port": str(port)}
     asked = [] if limits is None else ["--limits", str(limits)]

@@ -1,5 +1,6 @@
 """The pages for those who run it: hospitals, privacy, runs, memory."""
 
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from braincl_med.records.summary import summarise
 from braincl_med.records.table import percent, points, size
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.reading import bar_charts, metrics, words
+from tests.dashboard.test_pages import PAGES
 from tests.records.example_store import AUDIT, REAL, REGISTRY, begin, build_example, confusion_after, learn
 
 
@@ -73,6 +75,29 @@ def test_a_hospitals_own_view_shows_the_others_as_one(
     assert not any(other in told for other in ("site-1", "site-2"))
 
 
+def test_in_a_hospitals_own_view_no_page_names_another(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = build_example(tmp_path)
+    store.end("memories", "failed", "no quorum: site-1 and site-2 gave no answer, site-0 did")
+    with sqlite3.connect(store.path) as db:
+        db.execute("DELETE FROM storage WHERE after_task=2 AND hospital='site-2'")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--hospital", "site-0"])
+    named = []
+    for page in PAGES:
+        app = open_page(page, "memories")
+        assert not app.exception, page
+        drawn = "".join(str(getattr(node, "proto", "")) for node in app._tree).replace("\\", "")
+        assert "site-1" not in drawn, page
+        assert "site-2" not in drawn, page
+        named += [page] * ("site-0" in drawn)
+    assert {"hospitals", "fairness", "diagnosis", "memory", "privacy", "runs"} <= set(named)
+    assert "another hospital and another hospital gave no answer, site-0 did" in words(app)
+    (_, kept), *_ = bar_charts(open_page("memory", "memories"))
+    others = kept[(kept["Hospital"] == "all other hospitals") & (kept["Part"] == "coded scans (cues)")]
+    assert others["Bytes"].tolist() == [61_000 * 3 + 61_000 * 2], "of one that missed the latest evaluation too"
+
+
 def test_fairness_of_one_hospital(open_page: OpenPage, tmp_path: Path) -> None:
     build_example(tmp_path)
     app = open_page("fairness", "memories")
@@ -96,13 +121,13 @@ def test_one_hospital_and_groups_too_small_to_be_told_of(
     assert "nothing to compare it with" in words(app)
     for page in ("accuracy", "fairness", "diagnosis"):
         assert not open_page(page, "small").exception, page
-    assert "No diagnosis has as many test scans" in words(open_page("fairness", "small"))
+    assert "No diagnosis has 5 test scans" in words(open_page("fairness", "small"))
 
 
 def test_a_masked_sum_compares_no_hospitals(open_page: OpenPage, tmp_path: Path) -> None:
     store = RunStore(tmp_path, create=True)
     begin(store, "summed")
-    store.record_evaluation("summed", 0, TOGETHER, np.eye(REGISTRY.seen(0), dtype=int), {}, {"cues": 5})
+    store.record_evaluation("summed", 0, TOGETHER, 5 * np.eye(REGISTRY.seen(0), dtype=int), {}, {"cues": 5})
     app = open_page("hospitals", "summed")
     assert "nobody knows what was right at which" in words(app)
     assert not app.dataframe

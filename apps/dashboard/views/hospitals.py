@@ -14,33 +14,22 @@ from braincl_med.evaluation.tally import Counts
 from braincl_med.records.schema import TOGETHER
 from braincl_med.records.table import points
 
-OTHERS = "all other hospitals"
 ALL = "all hospitals"
 MOST_CURVES = 7
 
 
-def served(record: data.Record, own: str) -> dict[str, tuple[Counts, Counts]]:
-    """(T,) recognised and all test scans after each group, by hospital; by `own` and all others where it is named."""
+def served(record: data.Record) -> dict[str, tuple[Counts, Counts]]:
+    """(T,) recognised and all test scans after each group, by hospital."""
     tally = record.tally
-    counted = {
+    return {
         name: (tally.correct[:, number].sum(-1), tally.scans[:, number].sum(-1))
         for number, name in enumerate(tally.hospitals)
     }
-    if own not in counted or len(counted) == 1:
-        return counted
-    right, scans = (sum(parts) for parts in zip(*(c for name, c in counted.items() if name != own), strict=True))
-    return {own: counted[own], OTHERS: (np.asarray(right), np.asarray(scans))}
-
-
-def absences(record: data.Record, own: str) -> Counter[str]:
-    """In how many steps each hospital gave no usable answer."""
-    names = [row.hospital for row in record.summary.missing]
-    return Counter(OTHERS if own and name != own else name for name in names)
 
 
 def table(now: dict[str, Share], record: data.Record, own: str) -> pd.DataFrame:
     """A row a hospital, `own` before all, then the least well served first; numbers stay numbers."""
-    absent = absences(record, own)
+    absent = Counter(row.hospital for row in record.summary.missing)
     rows = []
     for name, share in sorted(now.items(), key=lambda item: (item[0] != own, np.isnan(item[1].value), item[1].value)):
         low, high = share.interval
@@ -103,7 +92,7 @@ def show_history(counted: dict[str, tuple[Counts, Counts]], record: data.Record)
             if not np.isnan(value)
         ]
     )
-    st.markdown("**As further diagnoses were added**")
+    st.markdown("##### As further diagnoses were added")
     if len(kept) < len(shares):
         st.caption(f"Of {len(shares)} hospitals the {len(kept)} that are served least now.")
     drawing = charts.curves(told, "After", "Recognised", "Hospital", list(values), "After learning", "Recognised")
@@ -123,7 +112,7 @@ if own and own not in summary.hospitals:
 if summary.hospitals == (TOGETHER,):
     st.info("Hospitals told their sum under masks, so nobody knows what was right at which.")
 else:
-    counted = served(record, own)
+    counted = served(record)
     now = {
         name: share_of(int(right[-1]), int(scans[-1]), record.smallest) for name, (right, scans) in counted.items()
     }

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from apps.dashboard import data, frame
+from apps.dashboard import data, frame, whose
 from braincl_med.evaluation.intervals import wilson
 from braincl_med.records.report import DECODES, PASSED
 from braincl_med.records.schema import Audit
@@ -13,8 +13,10 @@ from braincl_med.records.table import percent, size
 
 
 def audited(report: dict[str, Any], record: data.Record) -> list[dict[str, Any]]:
-    """Those vaults of a report that hold memories of this experiment."""
-    return [vault for vault in report.get("vaults") or [] if record.summary.name in (vault.get("experiments") or [])]
+    """Those vaults of a report that hold memories of this experiment; in a hospital's view its own."""
+    vaults, own = report.get("vaults") or [], data.hospital()
+    held = [vault for vault in vaults if record.summary.name in (vault.get("experiments") or [])]
+    return whose.vaults_of(held, own) if own else held
 
 
 def show(vault: dict[str, Any]) -> None:
@@ -45,7 +47,7 @@ def show(vault: dict[str, Any]) -> None:
         fidelity(vault.get("fidelity"))
         files = vault.get("files") or []
         if files:
-            st.markdown("**Files**")
+            st.markdown("##### Files")
             frame.table(
                 pd.DataFrame(
                     [
@@ -143,10 +145,11 @@ if latest is None:
     st.info("No audit has been recorded yet. `braincl audit` makes one.", icon=":material/info:")
 else:
     vaults = audited(latest.report, record)
-    say(latest, vaults, int(record.experiment.config.get("federation", {}).get("hospitals") or len(vaults)))
+    hospitals = int(record.experiment.config.get("federation", {}).get("hospitals") or len(vaults))
+    say(latest, vaults, 1 if data.hospital() else hospitals)
     for vault in vaults:
         show(vault)
-    st.markdown("**All audits, of any experiment**")
+    st.markdown("##### All audits, of any experiment")
     history = [(frame.when(made), "passed" if passed else "failed") for made, passed in data.audits()]
     frame.figures(pd.DataFrame(history, columns=["Made", "Outcome"]))
 st.subheader("Differential privacy")
