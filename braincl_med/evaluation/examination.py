@@ -21,7 +21,7 @@ from braincl_med.evaluation import attention
 from braincl_med.evaluation.continual import Figures
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.evaluation.tally import Counts
-from braincl_med.foundation.groups import NAME
+from braincl_med.foundation.groups import COLUMNS, NAME, is_group
 
 MOST = 10**8
 """Scans of a group that one hospital may tell of."""
@@ -151,9 +151,17 @@ class Examination(_Part):
             return f"its attention is not of {classes} classes at most, in {len(attention.EDGES) - 1} bins"
         if sum(map(sum, self.attention)) > self.scans:
             return "it tells of the attention to more scans than it answered"
-        if any(one.right > one.scans or one.scans > self.scans for one in self.patients.values()):
-            return "it tells of more scans of a group of patients, or right ones, than it answered"
-        return self._objection_to_shares() or self._objection_to_conditions(classes)
+        return self._objection_to_patients() or self._objection_to_shares() or self._objection_to_conditions(classes)
+
+    def _objection_to_patients(self) -> str | None:
+        if not all(map(is_group, self.patients)):
+            return "it tells of a group of patients that is none"
+        for kind in COLUMNS:
+            mine = [one for name, one in self.patients.items() if name.startswith(f"{kind}: ")]
+            scans, right = sum(one.scans for one in mine), sum(one.right for one in mine)
+            if any(one.right > one.scans for one in mine) or scans > self.scans or right > sum(self.confidence.right):
+                return f"by {kind} it tells of more scans of a group of patients, or right ones, than it answered"
+        return None
 
     def _objection_to_shares(self) -> str | None:
         for kind, groups in self.set_aside.items():

@@ -9,6 +9,8 @@ AGES = ((0, "0 to 17"), (18, "18 to 39"), (40, "40 to 59"), (60, "60 to 79"), (8
 """The first year of each band, and its name."""
 OLDEST = 130
 SEXES = {"female": "female", "f": "female", "male": "male", "m": "male", "other": "other", "o": "other", "x": "other"}
+TOLD = {"age": {band for _, band in AGES}, "sex": set(SEXES.values())}
+"""Groups of a kind that has no others."""
 DEVICE = re.compile(r"[a-z0-9][a-z0-9 ._+-]{0,38}")
 COLUMNS = ("age", "sex", "device")
 NAME = r"^(age|sex|device): [a-z0-9][a-z0-9 ._+-]{0,38}$"
@@ -31,3 +33,9 @@ def group_of(kind: str, text: str) -> str | None:
     else:
         value = text if DEVICE.fullmatch(text) else None
     return None if value is None else f"{kind}: {value}"
+
+
+def is_group(name: str) -> bool:
+    """Whether a group may be called so: of an age a band alone, of a device any short name."""
+    kind, _, value = name.partition(": ")
+    return value in TOLD[kind] if kind in TOLD else re.match(NAME, name) is not None

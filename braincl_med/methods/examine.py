@@ -33,6 +33,7 @@ from braincl_med.evaluation.operating import FEWEST
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, scores_of
 from braincl_med.evaluation.strangeness import ranks
 from braincl_med.foundation.errors import ConfigError, FederationError
+from braincl_med.foundation.groups import COLUMNS
 from braincl_med.foundation.seeding import seed_for
 from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
@@ -181,7 +182,11 @@ def _attention(judge: Judge, before: Weights, known: Scans) -> list[list[int]]:
 
 
 def patients_of(known: Scans, right: Right, smallest: int) -> dict[str, Group]:
-    """Right answers by group of patients, of the largest groups and of none with fewer scans here than `smallest`."""
+    """Right answers by group of patients, of the largest groups and of none with fewer scans here than `smallest`.
+
+    Where all scans of which no group of a kind is told are fewer, the smallest group is not told either: their
+    answers would follow from the sum of all.
+    """
     if known.groups is None:
         return {}
     told: dict[str, list[bool]] = {}
@@ -189,11 +194,12 @@ def patients_of(known: Scans, right: Right, smallest: int) -> dict[str, Group]:
         for group in groups:
             told.setdefault(group, []).append(answer)
     largest = sorted(told, key=lambda group: (-len(told[group]), group))[:MOST_GROUPS]
-    return {
-        group: Group(scans=len(told[group]), right=sum(told[group]))
-        for group in sorted(largest)
-        if len(told[group]) >= smallest
-    }
+    enough = [group for group in largest if len(told[group]) >= smallest]
+    for kind in COLUMNS:
+        mine = [group for group in enough if group.startswith(f"{kind}: ")]
+        while mine and 0 < len(known) - sum(len(told[group]) for group in mine) < smallest:
+            enough.remove(mine.pop())
+    return {group: Group(scans=len(told[group]), right=sum(told[group])) for group in sorted(enough)}
 
 
 EXAMINE = Phase("examine", _examine, EXAMINED, Need.TWO_NETWORKS)

@@ -35,6 +35,7 @@ def in_words(found: Examined) -> str:
         f"{one.kind} {one.group}: {_percent(one.share, one.interval)} of {one.scans:,} scans right"
         for one in found.patients
     ]
+    lines += [] if found.patients else ["groups of patients: not recorded"]
     lines += [f"best minus worst group by {kind}: {100 * gap:.1f} points" for kind, gap in found.gaps().items()]
     if found.attention and found.attention[0].scans:
         all_ = found.attention[0]

@@ -71,6 +71,12 @@ def test_a_sound_examination_is_believed_and_survives_json():
         ({"spectrum": {"values": [1.0], "scans": 0}}, "greater than or equal to 1"),
         ({"patients": {"age: 60 to 79": {"scans": 6, "right": 7}}}, "of a group of patients"),
         ({"patients": {"age: 60 to 79": {"scans": 13, "right": 7}}}, "of a group of patients"),
+        ({"patients": {"age: 61": {"scans": 6, "right": 5}}}, "a group of patients that is none"),
+        ({"patients": {"sex: 1946": {"scans": 6, "right": 5}}}, "a group of patients that is none"),
+        (
+            {"patients": {f"sex: {sex}": {"scans": 7, "right": 5} for sex in ("female", "male")}},
+            "by sex it tells of more scans",
+        ),
         ({"patients": {"name: Ada": {"scans": 6, "right": 6}}}, "pattern"),
         ({"attention": [[1] * 20]}, "attention to more scans than it answered"),
         ({"attention": [[0] * 20] * 4}, "attention is not of 3 classes at most"),
