@@ -114,7 +114,7 @@ def test_page_can_be_read_on_a_dark_and_a_narrow_screen(path: str, address: str,
 
 
 def test_a_printed_page_has_neither_sidebar_nor_buttons(address: str, browser: webdriver.Chrome) -> None:
-    browser.get(f"{address}/runs")
+    browser.get(f"{address}/runs?experiment=memories")
     wait_until_drawn(browser)
     parts = [f'[data-testid="{part}"]' for part in ("stSidebar", "stHeader", "stDownloadButton", "stDataFrame")]
     parts.append(".printed table")  # which a sheet has in the place of a canvas as wide as the window
@@ -134,7 +134,7 @@ def test_a_printed_page_has_neither_sidebar_nor_buttons(address: str, browser: w
 def test_a_dark_page_is_printed_on_white(address: str, browser: webdriver.Chrome) -> None:
     try:
         show_as(browser, prefers_color_scheme="dark")
-        browser.get(f"{address}/fairness")
+        browser.get(f"{address}/fairness?experiment=memories")
         wait_until_drawn(browser)
         show_as(browser, medium="print", prefers_color_scheme="dark")
         seen = np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("L"))
@@ -189,7 +189,7 @@ def test_a_link_survives_reloading(address: str, browser: webdriver.Chrome) -> N
 
 
 def test_a_slider_moves_what_the_page_says(address: str, browser: webdriver.Chrome) -> None:
-    browser.get(f"{address}/unknown")
+    browser.get(f"{address}/unknown?experiment=memories")
     wait_until_drawn(browser)
     before = page_text(browser)
     handle = browser.find_element(By.CSS_SELECTOR, '[data-testid="stSlider"] input[type="range"]')
@@ -202,7 +202,7 @@ def test_a_slider_moves_what_the_page_says(address: str, browser: webdriver.Chro
 
 
 def test_a_table_is_taken_along_as_csv(address: str, browser: webdriver.Chrome, downloads: Path) -> None:
-    browser.get(f"{address}/runs")
+    browser.get(f"{address}/runs?experiment=memories")
     wait_until_drawn(browser)
     browser.find_element(By.CSS_SELECTOR, '[data-testid="stDownloadButton"] button').click()
     file = downloads / "comparison.csv"
