@@ -11,6 +11,7 @@ METHODS = {
     "der": "DER: some scans are kept, and a network of every task",
     "mygo": "MyGO: generators of dreams are kept, no scans",
     "mesu": "MESU: nothing but deviations of weights is kept",
+    "analytic": "Analytic: sums of features are kept; the backbone is never trained",
 }
 ITEMS = {
     "cues": "coded scans (cues)",
@@ -33,6 +34,7 @@ PHASES = {
     "train": "train: on raw scans",
     "calibrate": "calibrate: take statistics anew",
     "discriminate": "discriminate: solve the classifier",
+    "regress": "regress: tell sums of features, solve the classifier",
     "remember": "remember: keep something of the task",
     "rebalance": "rebalance: train the classifier evenly",
     "prototypes": "prototypes: pool class means",

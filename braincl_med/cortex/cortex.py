@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from braincl_med.cortex.backbones import backbone_of
+from braincl_med.cortex.projection import Projection
 from braincl_med.cortex.reduction import Reduction
 from braincl_med.foundation.devices import accelerator, bfloat16_is_fast
 from braincl_med.settings.config import CortexConfig
@@ -35,10 +36,12 @@ class Cortex(nn.Module):
     def __init__(self, classes: int, config: CortexConfig) -> None:
         super().__init__()
         kind = backbone_of(config)
-        self.width = config.features or kind.features
+        reduced_to = config.features or kind.features
+        self.width = config.projection or reduced_to
         self.input = config.input
         self.backbone = kind.build(config)
         self.reduction = Reduction(kind.features, config.features) if config.features else None
+        self.projection = Projection(reduced_to, config.projection) if config.projection else None
         self.classifier = nn.Linear(self.width, classes)
         new_rows(self.classifier, 0)
         reduced = config.precision == "bfloat16" or (config.precision == "auto" and bfloat16_is_fast())
@@ -61,7 +64,8 @@ class Cortex(nn.Module):
         scans = ((scans - 0.5) / 0.5).contiguous(memory_format=self.layout)
         with torch.autocast(scans.device.type, self.precision, enabled=self.precision != torch.float32):
             features = self.embed(scans)
-        return features.float() if self.reduction is None else self.reduction(features)
+        features = features.float() if self.reduction is None else self.reduction(features)
+        return features if self.projection is None else self.projection(features)
 
     def embed(self, scans: Tensor) -> Tensor:
         """(B, width) features of scans (B, 3, H, W) in [-1, 1]; other networks put their own backbones here."""

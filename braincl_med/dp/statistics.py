@@ -98,10 +98,16 @@ def accumulated(
         former: statistics of the tasks before, of fewer classes; empty at first.
         deviation: of the noise on one count in one release, as each hospital drew it.
     """
+    sums = added(mean, samples, former)
+    made = former.get(RELEASES, torch.zeros((), dtype=torch.float64)) + releases
+    return {**sums, RELEASES: made}, moments_of(sums, deviation * math.sqrt(float(made)))
+
+
+def added(mean: Weights, samples: int, former: Weights) -> Weights:
+    """The sums of all tasks so far; arguments as of `accumulated`."""
     new = {name: tensor * samples for name, tensor in mean.items()}
-    sums = {name: tensor + padded(former, len(new[COUNTS]))[name] for name, tensor in new.items()} if former else new
-    added = former.get(RELEASES, torch.zeros((), dtype=torch.float64)) + releases
-    return {**sums, RELEASES: added}, moments_of(sums, deviation * math.sqrt(float(added)))
+    before = padded(former, len(new[COUNTS])) if former else {}
+    return {name: tensor + before[name] if before else tensor for name, tensor in new.items()}
 
 
 def moments_of(told: Weights, deviation: float) -> Weights:

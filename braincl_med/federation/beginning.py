@@ -52,6 +52,11 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
                 "cortex-features is a map that public scans taught: make a file with `braincl start` and name it in "
                 "cortex-weights"
             )
+        if config.facts.frozen and not config.cortex.weights:
+            raise ConfigError(
+                f"method {config.method} never trains its backbone, so it must begin from one that has learned "
+                "something: name a file of weights in cortex-weights (`braincl start` makes one from public scans)"
+            )
         start_of(config)
         registry = build_registry(config.stream, config.seed)
         return Checkpoint(experiment=config.name, settings=config.as_result_settings(), registry=registry)

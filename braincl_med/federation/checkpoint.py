@@ -145,7 +145,7 @@ def load_weights(folder: Path, checkpoint: Checkpoint) -> Weights:
 
 
 def load_network(folder: Path, checkpoint: Checkpoint) -> Weights:
-    """The tensors of `load_weights` that are the network's own, without sums of releases that lie beside them."""
+    """The tensors of `load_weights` that are the network's own, without sums over tasks that lie beside them."""
     return apart(load_weights(folder, checkpoint), STATISTICS)[0]
 
 

@@ -20,10 +20,9 @@ from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.cortex.quantised import quantised
 from braincl_med.cortex.start import started
 from braincl_med.dp.counts import settled
-from braincl_med.dp.shares import release_deviation
-from braincl_med.dp.statistics import RIDGE, STATISTICS, accumulated
+from braincl_med.dp.statistics import STATISTICS
 from braincl_med.evaluation.operating import Known, OperatingPoint, join
-from braincl_med.federation.aggregate import average, join_of, with_momentum
+from braincl_med.federation.aggregate import join_of, with_momentum
 from braincl_med.federation.beginning import record_end, start_of, starting_point, versions
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_weights, save_checkpoint
 from braincl_med.federation.examine import record_where_asked
@@ -32,6 +31,7 @@ from braincl_med.federation.limits import Limits
 from braincl_med.federation.masked_server import MaskedHospitals
 from braincl_med.federation.masked_step import HOLDERS
 from braincl_med.federation.members import read_members, write_members
+from braincl_med.federation.solved import solver_of
 from braincl_med.federation.soundness import require_sound
 from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.files import locked
@@ -40,9 +40,7 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods import METHODS
 from braincl_med.methods.base import Method
-from braincl_med.methods.phase import FEATURE_MOMENTS, FIGURES, Need, Phase
-from braincl_med.methods.private import TOLD_STATISTICS
-from braincl_med.phases.discriminant import discriminant
+from braincl_med.methods.phase import FIGURES, Need, Phase
 from braincl_med.records.alive import heartbeat
 from braincl_med.records.schema import TOGETHER, Status, Step
 from braincl_med.records.store import RunStore
@@ -150,7 +148,7 @@ class Coordinator:
                 f"(`braincl tasks remove {self.config.name} {checkpoint.registry.tasks[checkpoint.task].name}`)"
             )
         if phase.answer.summed:
-            former = sums if phase.answer is TOLD_STATISTICS else velocity if number else {}
+            former = sums if phase.answer.adds_up else velocity if number else {}
             shared = self._joined(order, phase, outcome.usable, shared, former)
         # Sums over all tasks so far stay beside the network for good.
         shared = {**sums, **shared}
@@ -198,18 +196,8 @@ class Coordinator:
         """
         if not any(r.examples for r in reports):
             raise FederationError(f"{order}: no hospital has any example of it, or two to train on")
-        if phase.answer is FEATURE_MOMENTS:
-            told = average(reports, {})
-            classifier = discriminant(told, shared) if self.config.sleep.classifier == "discriminant" else {}
-            solved = {**shared, **classifier, **told}
-            require_sound(order, solved)
-            return solved
-        if phase.answer is TOLD_STATISTICS:
-            releases = sum(report.figures.get(HOLDERS, 1) for report in reports if report.examples)
-            samples = sum(report.examples for report in reports)
-            deviation = release_deviation(self.config)
-            sums, moments = accumulated(average(reports, {}), samples, releases, former, deviation)
-            solved = {**shared, **discriminant(moments, shared, RIDGE), **moments, **sums}
+        if solver := solver_of(phase.answer):
+            solved = solver(self.config, reports, shared, former)
             require_sound(order, solved)
             return solved
         joined, momentum = join_of(self.config.federation)(reports, shared), self.config.federation.server_momentum
@@ -279,7 +267,8 @@ class Coordinator:
         loss = "" if step.loss is None else f", loss {step.loss:.3f}"
         log.info("%s: %d samples%s%s, %.1f s", order, step.examples, loss, counted, seconds)
         if phase.answer is FIGURES:
-            solved = self.config.sleep.classifier == "discriminant" or self.config.privacy.mode != "off"
+            trained = self.config.sleep.classifier == "trained" and not self.config.facts.frozen
+            solved = not trained or self.config.privacy.mode != "off"
             _say_what_is_not_recognised(checkpoint.registry, counts, solved)
 
 

@@ -17,7 +17,6 @@ from braincl_med.federation.checkpoint import (
     load_checkpoint,
     load_moments,
     load_network,
-    load_weights,
 )
 from braincl_med.federation.exchange import Exchange, Hospitals
 from braincl_med.federation.limits import Limits
@@ -102,7 +101,7 @@ def record(config: ExperimentConfig, checkpoint: Checkpoint, hospitals: Hospital
         FederationError: fewer usable answers than the quorum.
     """
     folder, task = folder_of(config.state_folder, config.name), checkpoint.task - 1
-    shared, _ = apart(load_weights(folder, checkpoint), MOMENTS)
+    shared, _ = apart(load_network(folder, checkpoint), MOMENTS)
     asked = Examine(
         temperature=checkpoint.operating.temperature if checkpoint.operating else 1.0,
         per_class=config.stream.examined_per_class,

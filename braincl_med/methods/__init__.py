@@ -1,5 +1,6 @@
 """BrainCL and the methods it is compared with, behind one small interface."""
 
+from braincl_med.methods.analytic import ANALYTIC
 from braincl_med.methods.base import Method
 from braincl_med.methods.braincl import BRAINCL
 from braincl_med.methods.der import DER
@@ -14,7 +15,8 @@ from braincl_med.methods.phase import Phase
 from braincl_med.methods.replay import REPLAY, REPLAY_WEBP
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (BRAINCL, JOINT, FINETUNE, EWC, REPLAY, REPLAY_WEBP, ICARL, DER, MYGO, MESU)
+    method.name: method
+    for method in (BRAINCL, JOINT, FINETUNE, EWC, REPLAY, REPLAY_WEBP, ICARL, DER, MYGO, MESU, ANALYTIC)
 }
 """Every method by the name that `method` takes in a configuration."""
 

@@ -45,8 +45,8 @@ def answer(cortex: Cortex, images: Images, config: ExperimentConfig) -> Answers:
 
 
 def all_of(weights: Weights) -> Weights:
-    """Every tensor but those of a fixed map (`cortex.reduction`)."""
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("reduction.")}
+    """Every tensor but those of fixed maps (`cortex.reduction`, `cortex.projection`)."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(("reduction.", "projection."))}
 
 
 def no_extra_bytes(weights: Weights) -> dict[str, int]:

@@ -89,12 +89,14 @@ class Answer:
         published: whether it holds something learned from scans.
         summed: whether hospitals' answers are joined by their weighted sum, but for integer buffers.
         impossible: why the values of such tensors cannot come from scans, or None.
+        adds_up: whether they are sums over one task, which are added to those of the tasks before.
     """
 
     tensors: Callable[[Weights], Weights]
     published: bool = True
     summed: bool = True
     impossible: Callable[[Tensors], str | None] = impossible_statistics
+    adds_up: bool = False
 
     def objection(self, told: Tensors, trainable: Weights) -> str | None:
         """Why tensors are no such answer, or None; `trainable` is what was sent of the network that may change."""
@@ -118,6 +120,7 @@ WEIGHTS = Answer(dict)
 CLASSIFIER = Answer(named("classifier."))
 BUFFERS = Answer(buffers)
 FEATURE_MOMENTS = Answer(no_moments, impossible=impossible_moments)
+TASK_MOMENTS = Answer(no_moments, impossible=impossible_moments, adds_up=True)
 
 
 BEFORE = "before."

@@ -28,7 +28,7 @@ from braincl_med.phases.dpsgd import Sampling
 from braincl_med.streams.tasks import ClassSpec, Scans
 
 CONFUSION = "confusion"
-TOLD_STATISTICS = Answer(no_statistics, impossible=impossible_statistics)
+TOLD_STATISTICS = Answer(no_statistics, impossible=impossible_statistics, adds_up=True)
 
 
 def digest_of(site: Site, order: Order) -> str:

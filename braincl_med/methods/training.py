@@ -69,8 +69,8 @@ def _calibrate(site: Site, order: Order) -> Report:
     return Report(site.name, len(samples), weights=BUFFERS.tensors(site.method.trainable(cortex.weights())))
 
 
-def _discriminate(site: Site, order: Order) -> Report:
-    """Tell the moments of the shared network's features over this hospital's samples of all tasks."""
+def tell_moments(site: Site, order: Order) -> Report:
+    """Tell the moments of the shared network's features over this hospital's samples that the method has."""
     samples = site.method.samples(site, order.registry, order.task)
     if not len(samples):
         return Report(site.name)
@@ -81,7 +81,7 @@ def _discriminate(site: Site, order: Order) -> Report:
 
 TRAIN = Phase("train", train, WEIGHTS)
 CALIBRATE = Phase("calibrate", _calibrate, BUFFERS)
-DISCRIMINATE = Phase("discriminate", _discriminate, FEATURE_MOMENTS)
+DISCRIMINATE = Phase("discriminate", tell_moments, FEATURE_MOMENTS)
 SHARED = (CALIBRATE, DISCRIMINATE)
 
 

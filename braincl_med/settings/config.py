@@ -17,6 +17,7 @@ from braincl_med.settings.memory import LinearMemory, MemoryConfig
 from braincl_med.settings.methods import (
     FACTS,
     METHOD_SECTIONS,
+    AnalyticConfig,
     EwcConfig,
     ExemplarConfig,
     MesuConfig,
@@ -101,6 +102,8 @@ class CortexConfig(Section):
     file on the server's machine with the backbone's weights to start from; without one they are drawn by the seed.
     Scans are resampled to `input` pixels a side on the network's device, where that is given. With `features` a fixed
     linear map, which `weights` must hold (`braincl start`), makes that many of the backbone's (`cortex.reduction`).
+    With `projection` a fixed random map, drawn by the seed, makes that many of them (`cortex.projection`), before a
+    classifier that is solved.
     `precision: auto` is bfloat16 where the machine computes in it natively, else float32. `compile` lets
     `torch.compile` build the backbone's kernels, which takes a minute and, on a CPU, a C++ compiler.
     """
@@ -111,6 +114,7 @@ class CortexConfig(Section):
     weights: str = ""
     input: int | None = Field(default=None, ge=8, le=1024)
     features: int | None = Field(default=None, ge=2, le=4096)
+    projection: int | None = Field(default=None, ge=2, le=8192)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
 
@@ -202,6 +206,7 @@ class ExperimentConfig(Section):
     ewc: EwcConfig = EwcConfig()
     mygo: MygoConfig = MygoConfig()
     mesu: MesuConfig = MesuConfig()
+    analytic: AnalyticConfig = AnalyticConfig()
     privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
@@ -252,10 +257,16 @@ class ExperimentConfig(Section):
         if self.federation.robust != "none" and (self.tells_moments or self.privacy.mode == "statistics"):
             raise ValueError(
                 f"federation-robust '{self.federation.robust}' guards averages of weights, and sleep-classifier "
-                "'discriminant', federation-familiarity 'shared' and privacy-mode 'statistics' are sums, in which "
-                "every hospital's part counts: leave it out"
+                "'discriminant', federation-familiarity 'shared', privacy-mode 'statistics' and method analytic are "
+                "sums, in which every hospital's part counts: leave it out"
             )
-        if self.federation.familiarity == "shared" and not (facts.all_classes and self.sleep.enabled):
+        if self.cortex.projection is not None and not facts.frozen:
+            raise ValueError(
+                f"cortex-projection goes before a classifier that is solved on a frozen backbone, and method "
+                f"{self.method} trains both: leave it out, or set method to analytic"
+            )
+        sleeps_on_all = facts.all_classes and self.sleep.enabled
+        if self.federation.familiarity == "shared" and not (sleeps_on_all or facts.frozen):
             raise ValueError(
                 "federation-familiarity 'shared' needs a method that trains the whole network on samples of all "
                 "classes, and sleep: leave it out"
@@ -264,8 +275,9 @@ class ExperimentConfig(Section):
 
     @property
     def tells_moments(self) -> bool:
-        """Whether hospitals tell the moments of the features of their samples of all tasks."""
-        return self.sleep.classifier == "discriminant" or self.federation.familiarity == "shared"
+        """Whether hospitals tell the moments of features of their samples: of all tasks, or of each anew."""
+        shared = self.federation.familiarity == "shared"
+        return self.sleep.classifier == "discriminant" or shared or self.facts.frozen
 
     @property
     def farthest(self) -> float:

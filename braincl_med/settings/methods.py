@@ -70,6 +70,14 @@ class MesuConfig(Section):
     deviation_rate: float = Field(default=10.0, gt=0)
 
 
+class AnalyticConfig(Section):
+    """The classifier of a frozen backbone, solved in closed form: `ridge` is the share of the mean variance that is
+    added to the variance of every feature (docs/decisions/0022-analytic.md).
+    """
+
+    ridge: float = Field(default=0.1, gt=0)
+
+
 @dataclass(frozen=True)
 class MethodFacts:
     """What must be known of a method without its code.
@@ -80,6 +88,7 @@ class MethodFacts:
         counts_classes: its hospitals count their samples by class, where the server asks for it.
         all_classes: it trains the whole network, with a linear classifier, on samples of all classes.
         keeps_raw_scans: it trains on raw scans of former tasks, which no bytes at rest count.
+        frozen: it never trains its backbone, and solves its classifier from sums of features over tasks.
     """
 
     sections: tuple[str, ...] = ("sleep",)
@@ -87,6 +96,7 @@ class MethodFacts:
     counts_classes: bool = True
     all_classes: bool = False
     keeps_raw_scans: bool = False
+    frozen: bool = False
 
 
 FACTS: dict[str, MethodFacts] = {
@@ -100,7 +110,8 @@ FACTS: dict[str, MethodFacts] = {
     "der": MethodFacts(("sleep", "exemplars"), own_loss=True),
     "mygo": MethodFacts(("wake", "sleep", "mygo"), own_loss=True, counts_classes=False),
     "mesu": MethodFacts(("sleep", "mesu"), own_loss=True, counts_classes=False),
+    "analytic": MethodFacts(("analytic",), own_loss=True, counts_classes=False, frozen=True),
 }
 """Of every method, by the name that `method` takes in a configuration."""
-METHOD_SECTIONS = frozenset({"memory", "wake", "selection", "sleep", "exemplars", "ewc", "mygo", "mesu"})
+METHOD_SECTIONS = frozenset({"memory", "wake", "selection", "sleep", "exemplars", "ewc", "mygo", "mesu", "analytic"})
 """Sections that some methods use and others do not."""

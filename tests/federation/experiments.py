@@ -1,9 +1,14 @@
 """A phantom experiment that learns in seconds, for tests of the whole way."""
 
+from pathlib import Path
+
+from safetensors.torch import save_file
+
 import tests.small_backbone  # noqa: F401
+from braincl_med.cortex.cortex import Cortex
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, save_checkpoint
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.config import CortexConfig, ExperimentConfig
 from braincl_med.settings.loading import load_experiment
 from braincl_med.streams.named import build_registry
 
@@ -33,3 +38,10 @@ def as_if_learned(config: ExperimentConfig) -> ExperimentConfig:
     store.begin(settings, registry, {}, "phantoms")
     store.end(config.name, "finished")
     return config
+
+
+def drawn_start(path: Path, network: str = "small") -> str:
+    """A file of weights to start from that have learned nothing; its place, as a setting."""
+    weights = Cortex(1, CortexConfig(network=network, stem="imagenet")).weights()
+    save_file({name: tensor for name, tensor in weights.items() if name.startswith("backbone.")}, path)
+    return str(path)

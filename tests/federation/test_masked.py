@@ -29,7 +29,7 @@ from braincl_med.records.schema import TOGETHER
 from braincl_med.records.store import RunStore
 from braincl_med.records.summary import summarise
 from braincl_med.streams.named import build_registry
-from tests.federation.experiments import tiny
+from tests.federation.experiments import drawn_start, tiny
 
 FINETUNE = METHODS["finetune"]
 
@@ -340,11 +340,12 @@ def test_an_experiment_under_masks_reaches_the_figures_of_one_without(tmp_path):
             assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("method", ["icarl", "der", "mygo", "mesu", "ewc", "replay-webp"])
+@pytest.mark.parametrize("method", ["icarl", "der", "mygo", "mesu", "ewc", "replay-webp", "analytic"])
 def test_every_methods_answers_fit_into_a_sum(tmp_path, method):
     """Layouts are made from the order alone; whatever a method answers must have its place in one."""
+    start = drawn_start(tmp_path / "start.safetensors") if METHODS[method].facts.frozen else ""
     few = {"stream_task_count": 1, "sleep_rounds": 1, "sleep_epochs": 1, "mygo_generator_steps": 2}
-    config = tiny(tmp_path, method=method, federation_hospitals=3, **few)
+    config = tiny(tmp_path, method=method, federation_hospitals=3, cortex_weights=start, **few)
 
     exchange, kept = local_exchange(local_hospitals(config)), []
 

@@ -284,7 +284,7 @@ def test_what_cannot_be_used_is_refused(used, tmp_path, change, reason):
 
 def test_every_method_with_one_network_and_a_linear_classifier_can_be_used():
     plain = {name for name, method in METHODS.items() if method.plain}
-    assert plain == {"braincl", "joint", "finetune", "ewc", "replay", "replay-webp", "mygo"}
+    assert plain == {"braincl", "joint", "finetune", "ewc", "replay", "replay-webp", "mygo", "analytic"}
 
 
 def test_a_task_that_is_only_added_changes_no_answer(used, tmp_path, model):

@@ -10,6 +10,7 @@ from braincl_med.foundation.errors import FederationError
 from braincl_med.methods import METHODS
 from braincl_med.records.store import RunStore
 from braincl_med.settings.loading import load_experiment
+from tests.federation.experiments import drawn_start
 
 EXPERIMENT = """
 name: edge
@@ -34,6 +35,8 @@ def test_tasks_of_one_class_and_a_scan_or_two_leave_a_sound_network(tmp_path, me
     keys["selection-per-class"] = scans
     if METHODS[method].facts.all_classes:
         keys["sleep-classifier"] = "discriminant"
+    if METHODS[method].facts.frozen:
+        keys["cortex-weights"] = drawn_start(tmp_path / "start.safetensors")
     run_locally(load_experiment(EXPERIMENT, {**keys, "state-root": str(tmp_path)}))
     folder = folder_of(tmp_path, "edge")
     weights = load_weights(folder, load_checkpoint(folder))
