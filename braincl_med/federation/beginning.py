@@ -11,9 +11,10 @@ from braincl_med.cortex.cortex import Weights
 from braincl_med.cortex.start import load_start
 from braincl_med.federation.begun import encoded_at
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, load_checkpoint
+from braincl_med.federation.swap import swapped
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.records.store import RunStore
-from braincl_med.settings.config import BETWEEN_TASKS, FREE, JOINING, ExperimentConfig
+from braincl_med.settings.config import BETWEEN_TASKS, FREE, JOINING, NETWORK, ExperimentConfig
 from braincl_med.settings.loading import Change, differences
 from braincl_med.streams.named import build_registry
 
@@ -65,11 +66,14 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         raise ConfigError(
             f"experiment '{config.name}' was begun with other settings: {'; '.join(refused)}; "
             "use the former ones, another name, or start afresh (what may change at any time: "
-            f"{', '.join((JOINING, *FREE))}; between two tasks also: {', '.join(BETWEEN_TASKS)})"
+            f"{', '.join((JOINING, *FREE))}; between two tasks also: {', '.join(BETWEEN_TASKS)}; and for another "
+            f"network, which learns from memory alone: {', '.join(NETWORK)})"
         )
     if changes:
         found = _changed(found, changes, config)
-    if found.weights and config.cortex.weights and start_of(config)[1] != found.start:
+    other = any(change.network for change in changes)
+    begun_from = start_of(config)[1]
+    if found.weights and begun_from not in ("", found.start) and not other:
         raise ConfigError(
             f"experiment '{config.name}' began from other weights than cortex-weights names now, which cannot be "
             "changed: leave the key out, or start afresh"
@@ -79,7 +83,7 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         raise ConfigError(
             f"experiment '{config.name}' was interrupted in task '{task}': set resume to continue it, or start afresh"
         )
-    return found
+    return swapped(found, config) if other and found.task else found
 
 
 def _changed(found: Checkpoint, changes: Sequence[Change], config: ExperimentConfig) -> Checkpoint:
@@ -102,7 +106,7 @@ def _is_fixed(change: Change, found: Checkpoint, config: ExperimentConfig) -> bo
     """Whether a setting may no longer change where the experiment stands."""
     if change.joining:
         return False
-    if found.interrupted or not change.between_tasks:
+    if found.interrupted or not (change.between_tasks or change.network):
         return True
     return change.encoded and bool(encoded_at(config.state_folder, config.name, found.task))
 

@@ -91,10 +91,12 @@ class Coordinator:
             if self.config.stream.examine != "never" and checkpoint.task - 1 not in store.examinations(name):
                 record_where_asked(self.config, checkpoint, self._hospitals(folder, checkpoint), store)
             return f"nothing to learn: all {len(checkpoint.registry.tasks)} tasks of '{name}' are learned"
-        if not checkpoint.weights:
+        if checkpoint.place == (0, 0):
             store.forget(name)  # of a run whose checkpoint is lost
         data = describe(checkpoint.registry, self.config.stream)
         log.info("'%s' learns from %s", name, data)
+        if checkpoint.task and not checkpoint.weights:
+            log.info("a new network, %s, learns from memory alone what was learned", self.config.cortex.network)
         store.begin(checkpoint.settings, checkpoint.registry, versions(), data)
         try:
             hospitals = self._hospitals(folder, checkpoint)
@@ -134,7 +136,7 @@ class Coordinator:
         shared, velocity = apart(weights, VELOCITY)
         shared, told = apart(shared, MOMENTS)
         shared, sums = apart(shared, STATISTICS)
-        if first:
+        if first or not shared:
             shared, start = self._widened(checkpoint, shared)
             checkpoint = checkpoint.model_copy(update={"start": start})
         sent = _sent(phase.need, shared, told)

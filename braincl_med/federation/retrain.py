@@ -26,7 +26,13 @@ def queue_consolidation(state: Path, experiment: str) -> str:
         LockedError: a run or another change of the experiment is under way.
     """
     with held(state, experiment) as checkpoint:
-        asleep = _first_round(former_config(checkpoint.settings, experiment), experiment)
+        config = former_config(checkpoint.settings, experiment)
+        asleep = first_consolidation(config)
+        if asleep is None:
+            raise ConfigError(
+                f"method {config.method} of '{experiment}' does not train its network on memories alone: begin an "
+                "experiment of another name without what was erased"
+            )
         if checkpoint.task == 0 and checkpoint.position == 0:
             raise ConfigError(f"'{experiment}' has learned nothing yet: there is no network to train again")
         task = checkpoint.task if checkpoint.position else checkpoint.task - 1
@@ -40,14 +46,10 @@ def queue_consolidation(state: Path, experiment: str) -> str:
         return f"'{experiment}' will sleep again after task '{name}': `braincl run` with --resume does it"
 
 
-def _first_round(config: ExperimentConfig, experiment: str) -> int:
-    """The position of the first round that trains the whole network on memories."""
+def first_consolidation(config: ExperimentConfig) -> int | None:
+    """The position of the first round that trains the whole network on memories alone; None where nothing does."""
     method = METHODS[config.method]
+    if not method.recalls:
+        return None
     schedule = method.schedule(config)
-    first = next((place for place, (phase, _) in enumerate(schedule) if phase.answer is WEIGHTS), None)
-    if first is None or not method.recalls:
-        raise ConfigError(
-            f"method {config.method} of '{experiment}' does not train its network on memories alone: begin an "
-            "experiment of another name without what was erased"
-        )
-    return first
+    return next((place for place, (phase, _) in enumerate(schedule) if phase.answer is WEIGHTS), None)

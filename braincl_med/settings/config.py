@@ -333,6 +333,8 @@ BETWEEN_TASKS: tuple[str, ...] = (
 )  # fmt: skip
 """Keys, or sections, that may change when a task is learned and the next is not begun: how it is learned, and from
 how many scans. All others are fixed once an experiment has begun."""
+NETWORK: tuple[str, ...] = ("cortex-network", "cortex-stem", "cortex-norm", "cortex-input", "cortex-features")
+"""Keys by which, between two tasks, another network takes the place of the shared one (`federation.swap`)."""
 JOINING = "federation-hospitals"
 """The key that may change whenever no run goes on, and is recorded: begun tasks stay dealt out as they were."""
 ENCODED: tuple[str, ...] = ("stream-train-per-class", "stream-fit")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from braincl_med.foundation.errors import ConfigError
-from braincl_med.settings.config import BETWEEN_TASKS, ENCODED, JOINING, ExperimentConfig
+from braincl_med.settings.config import BETWEEN_TASKS, ENCODED, JOINING, NETWORK, ExperimentConfig
 from braincl_med.settings.former import modernised
 from braincl_med.settings.memory import RECIPES
 from braincl_med.settings.methods import FACTS
@@ -38,6 +38,11 @@ class Change:
     def between_tasks(self) -> bool:
         """Whether such a change is allowed once a task is learned."""
         return "-".join(self.place) in BETWEEN_TASKS or self.place[0] in BETWEEN_TASKS
+
+    @property
+    def network(self) -> bool:
+        """Whether the shared network is another by it."""
+        return "-".join(self.place) in NETWORK
 
     @property
     def joining(self) -> bool:
