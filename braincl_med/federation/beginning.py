@@ -71,7 +71,7 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         )
     if changes:
         found = _changed(found, changes, config)
-    other = any(change.network for change in changes)
+    other = [change for change in changes if change.network]
     begun_from = start_of(config)[1]
     if found.weights and begun_from not in ("", found.start) and not other:
         raise ConfigError(
@@ -83,7 +83,7 @@ def starting_point(config: ExperimentConfig) -> Checkpoint:
         raise ConfigError(
             f"experiment '{config.name}' was interrupted in task '{task}': set resume to continue it, or start afresh"
         )
-    return swapped(found, config) if other and found.task else found
+    return swapped(found, config, other) if other and found.task else found
 
 
 def _changed(found: Checkpoint, changes: Sequence[Change], config: ExperimentConfig) -> Checkpoint:

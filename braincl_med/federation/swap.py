@@ -4,22 +4,32 @@ A finished experiment whose settings name another network goes on from the first
 that network as it is drawn, or with its known start. Vaults, registry and records stay; the former network does not.
 """
 
+from collections.abc import Sequence
+
 from braincl_med.federation.checkpoint import Checkpoint
 from braincl_med.federation.retrain import first_consolidation
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.loading import Change
 
 
-def swapped(found: Checkpoint, config: ExperimentConfig) -> Checkpoint:
+def swapped(found: Checkpoint, config: ExperimentConfig, changes: Sequence[Change]) -> Checkpoint:
     """The checkpoint from which another network learns all that was learned; it names no network yet.
 
     Args:
         found: between two tasks, with the settings of `config`.
         config: names the other network.
+        changes: of settings, by which it is another.
 
     Raises:
-        ConfigError: the method trains no network on memories alone.
+        ConfigError: the method trains no network on memories alone, or the network is the one that was given up.
     """
+    if all(any(change.undoes(told) for told in found.changes) for change in changes):
+        raise ConfigError(
+            f"'{config.name}' gave up network '{config.cortex.network}' for the one that it has now, which would be "
+            "lost: write the present settings of the cortex into its file or overrides, or begin an experiment of "
+            "another name"
+        )
     first = first_consolidation(config)
     if first is None:
         raise ConfigError(

@@ -54,6 +54,10 @@ class Change:
         """Whether memories would be others under such a change."""
         return "-".join(self.place) in ENCODED
 
+    def undoes(self, told: str) -> bool:
+        """Whether a former change, in words, was away from what the setting is to be now."""
+        return f"{'-'.join(self.place)} was {self.after!r}, is " in told
+
     def __str__(self) -> str:
         return f"{'-'.join(self.place)} was {self.before!r}, is {self.after!r}"
 

@@ -76,6 +76,8 @@ def test_the_other_network_is_the_one_that_the_vaults_teach_and_no_training_scan
     assert [s for s in store.steps("tiny") if s.task == 0] == [s for s in steps if s.task == 0]
     assert store.experiment("tiny").status == "finished"
     assert "nothing to learn" in run_locally(config)
+    with pytest.raises(ConfigError, match=r"'tiny' gave up network 'small' .* write the present settings"):
+        run_locally(tiny(learned, **FEW))
     add_task(learned, "tiny", "more", ["phantom-fundus/0"])
     run_locally(config)
     assert load_checkpoint(folder_of(learned, "tiny")).task == 3
