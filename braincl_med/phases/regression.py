@@ -10,10 +10,10 @@ and in whichever order they come (AFL, He et al. 2025, arXiv 2405.16240).
 import torch
 
 from braincl_med.cortex.cortex import Weights
-from braincl_med.cortex.gaussians import LEAST_VARIANCE, SECOND, SHARES, SUMS
+from braincl_med.cortex.gaussians import LEAST_SHARE, LEAST_VARIANCE, SECOND, SHARES, SUMS
 
-LEAST_EXPLAINED = 1e-10
-"""Of a one-hot class; double precision rounds at 1e-16."""
+LEAST_EXPLAINED = 1e-8
+"""Of a one-hot class, by all features together; what rounding leaves of equal means is a hundredth of it."""
 
 
 def regression(told: Weights, classifier: Weights, ridge: float) -> Weights:
@@ -34,7 +34,8 @@ def regression(told: Weights, classifier: Weights, ridge: float) -> Weights:
     shares, sums = told[SHARES], told[SUMS]
     mean = sums.sum(0)
     covariance = told[SECOND] - torch.outer(mean, mean)
-    variance = covariance.diagonal().mean().clamp_min(LEAST_VARIANCE)
+    least = LEAST_VARIANCE + LEAST_SHARE * float(told[SECOND].diagonal().mean())
+    variance = covariance.diagonal().mean().clamp_min(least)
     covariance.diagonal().add_(ridge * variance)
     rows = torch.linalg.solve(covariance, (sums - torch.outer(shares, mean)).T).T
     length = rows.norm() / (shares > 0).sum().double().sqrt()

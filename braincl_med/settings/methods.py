@@ -75,7 +75,7 @@ class AnalyticConfig(Section):
     added to the variance of every feature (docs/decisions/0022-analytic.md).
     """
 
-    ridge: float = Field(default=0.1, gt=0)
+    ridge: float = Field(default=1, gt=0)
 
 
 @dataclass(frozen=True)

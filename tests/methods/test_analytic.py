@@ -101,7 +101,7 @@ def test_hospitals_learn_what_one_with_all_scans_learns_and_keep_nothing(tmp_pat
 
 
 def test_the_classifier_is_the_regression_of_the_scans_features_on_the_backbone_it_began_from(tmp_path, start):
-    config = analytic(tmp_path, start, federation_hospitals=1, cortex_projection=24)
+    config = analytic(tmp_path, start, federation_hospitals=1, cortex_projection=24, stream_examine="last")
     run_locally(config)
     folder = folder_of(tmp_path, "tiny")
     checkpoint = load_checkpoint(folder)
@@ -115,6 +115,7 @@ def test_the_classifier_is_the_regression_of_the_scans_features_on_the_backbone_
     rows, _ = ridge_regression(features, scans.labels, len(checkpoint.registry.classes), config.analytic.ridge)
     torch.testing.assert_close(network["classifier.weight"], torch.from_numpy(rows).float())
     assert of_experiment(tmp_path, "tiny").operating is not None
+    assert RunStore(tmp_path).examinations("tiny").keys() == {1}
 
 
 @pytest.mark.parametrize("familiarity", ["own", "shared"])
@@ -156,9 +157,9 @@ def test_a_backbone_that_has_learned_nothing_and_a_projection_before_training_ar
 
 
 def test_classes_that_nothing_tells_apart_get_their_shares_and_no_rounding_blown_up():
-    features = torch.full((6, 3), 0.1).double()
+    features = torch.tensor([[0.1, 0.7, 1 / 3]]).double().expand(7, -1)
     rows = {"classifier.weight": torch.zeros(3, 3), "classifier.bias": torch.zeros(3)}
-    for labels, shares in (([0] * 6, [1, 0, 0]), ([0, 0, 0, 1, 1, 1], [0.5, 0.5, 0])):
+    for labels, shares in (([0] * 7, [1, 0, 0]), ([0, 0, 0, 1, 1, 1, 1], [3 / 7, 4 / 7, 0])):
         found = regression(moments(features, torch.tensor(labels), 3), rows, RIDGE)
         torch.testing.assert_close(found["classifier.bias"], torch.tensor(shares).float())
         assert float(found["classifier.weight"].abs().max()) < 1e-3
