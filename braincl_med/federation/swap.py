@@ -26,9 +26,9 @@ def swapped(found: Checkpoint, config: ExperimentConfig, changes: Sequence[Chang
     """
     if all(any(change.undoes(told) for told in found.changes) for change in changes):
         raise ConfigError(
-            f"'{config.name}' gave up network '{config.cortex.network}' for the one that it has now, which would be "
-            "lost: write the present settings of the cortex into its file or overrides, or begin an experiment of "
-            "another name"
+            f"'{config.name}' gave up that network for the one that it has, which would be lost "
+            f"({'; '.join(map(str, changes))}): write the present settings of the cortex into its file or overrides, "
+            "or begin an experiment of another name"
         )
     first = first_consolidation(config)
     if first is None:

@@ -76,7 +76,7 @@ def test_the_other_network_is_the_one_that_the_vaults_teach_and_no_training_scan
     assert [s for s in store.steps("tiny") if s.task == 0] == [s for s in steps if s.task == 0]
     assert store.experiment("tiny").status == "finished"
     assert "nothing to learn" in run_locally(config)
-    with pytest.raises(ConfigError, match=r"'tiny' gave up network 'small' .* write the present settings"):
+    with pytest.raises(ConfigError, match=r"'tiny' gave up that network .* is 'small'\): write the present settings"):
         run_locally(tiny(learned, **FEW))
     add_task(learned, "tiny", "more", ["phantom-fundus/0"])
     run_locally(config)
