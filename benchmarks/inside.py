@@ -9,6 +9,7 @@ network after each task; below: test scans' features along their two principal c
 
 import argparse
 from pathlib import Path
+from textwrap import fill, shorten
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def drawn(config: ExperimentConfig, state: Path, ends: list[Checkpoint], scans: 
     samples = [scans.images[scans.labels == number][0] for number in range(known)]
     for number, sample in enumerate(samples):
         grid[number, 0].imshow(overlay(sample, np.zeros(sample.shape[:2], np.float32)))
-        grid[number, 0].set_ylabel(ends[0].registry.classes[number].name, fontsize=8, wrap=True)
+        grid[number, 0].set_ylabel(fill(shorten(ends[0].registry.classes[number].name, 44), 22), fontsize=8)
     for column, end in enumerate(ends, start=1):
         weights, _ = apart(load_network(folder_of(state, config.name), end), MOMENTS)
         cortex = Cortex.of(weights, config.cortex)
