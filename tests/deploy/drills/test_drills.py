@@ -15,7 +15,10 @@ import pytest
 from apps.cli.launcher import assemble_app
 from apps.deploy import proxy, watch
 from apps.deploy.enrol import flwr_of
+from apps.deploy.renew import renew
+from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.extend import add_task
+from braincl_med.federation.members import read_members, write_members
 from braincl_med.records.store import RunStore
 from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, SMALL, Federation, reason_of, wait
 
@@ -179,6 +182,19 @@ def test_a_server_app_that_is_killed_in_sleep(federation):
     reason_of(run)
     assert [step.phase for step in recorded] == ["encode", "wake", "select"]
     assert federation.steps() == recorded, "what was recorded was done again"
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_hospital_with_a_new_key_goes_on_once_its_name_is_released(federation):
+    """The server has a new certificate too."""
+    recorded, experiment = federation.steps(), folder_of(federation.state, "drill")
+    federation.stop("hospital-2", "server")
+    renew(federation.folder, ["hospital-2"])
+    federation.start("server", "hospital-2")
+    reason = reason_of(federation.run(resume=True))
+    assert "is bound to another node's key" in reason, reason
+    assert federation.steps() == recorded
+    write_members(experiment, read_members(experiment).released("hospital-2"))
 
 
 @pytest.mark.usefixtures("sound")
