@@ -29,7 +29,7 @@ from tests.evaluation.test_examination import told
 from tests.federation.experiments import TINY
 
 ROWS = """
-set: {federation-hospitals: 1, stream-task-count: 2, stream-test-per-class: 3, sleep-rounds: 1, sleep-epochs: 1}
+set: {federation-hospitals: 1, stream-task-count: 2, stream-test-per-class: 5, sleep-rounds: 1, sleep-epochs: 1}
 rows:
   - {name: Finetune, set: {method: finetune}}
   - {name: "Replay, equal bytes", set: {method: replay}, equal-bytes-to: BrainCL}
