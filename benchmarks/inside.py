@@ -12,9 +12,7 @@ from pathlib import Path
 from textwrap import fill, shorten
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch.nn import functional
 
 from braincl_med.cortex.attention import Attention
 from braincl_med.cortex.cortex import Cortex, apart, extract_features
@@ -22,7 +20,6 @@ from braincl_med.cortex.gaussians import MOMENTS
 from braincl_med.federation.checkpoint import Checkpoint, folder_of, former_checkpoints, load_checkpoint, load_network
 from braincl_med.federation.examine import examined_config
 from braincl_med.federation.local import local_hospitals
-from braincl_med.foundation.arrays import Images
 from braincl_med.inference.explain import overlay
 from braincl_med.methods.judge import few
 from braincl_med.settings.config import ExperimentConfig
@@ -77,19 +74,13 @@ def drawn(config: ExperimentConfig, state: Path, ends: list[Checkpoint], scans: 
         attention = Attention(cortex, config.stream.size)
         grid[0, column].set_title(f"after {end.registry.tasks[end.task - 1].name}", fontsize=8)
         for number, sample in enumerate(samples):
-            grid[number, column].imshow(overlay(sample, _heat(attention, sample, number)))
+            grid[number, column].imshow(overlay(sample, attention.heat(sample, number)))
         shown = scans.take(scans.labels < end.registry.seen(end.task - 1))
         points = _plane(extract_features(cortex, shown.images).numpy())
         for number in np.unique(shown.labels):
             mine = points[shown.labels == number]
             grid[-1, column].scatter(*mine.T, s=5, color=f"C{number % 10}", marker="o" if number < 10 else "x")
     return figure
-
-
-def _heat(attention: Attention, scan: Images, number: int) -> np.ndarray:
-    found = attention.of_images(scan[None], number)[:, None]
-    found = functional.interpolate(found, scan.shape[:2], mode="bilinear")[0, 0]
-    return (found / torch.clamp(found.max(), min=1e-12)).numpy()
 
 
 def _plane(features: np.ndarray) -> np.ndarray:

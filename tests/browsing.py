@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -88,6 +89,14 @@ def wait_until_drawn(browser: webdriver.Chrome) -> None:
             if chart.is_displayed()  # those in a closed tab wait until it is opened
         )
     )
+
+
+def shown(browser: webdriver.Chrome, selector: str) -> WebElement:
+    """The first element that a selector finds, waited for: a page fetches its widgets' code when it needs them."""
+    found: WebElement = WebDriverWait(
+        browser, PATIENCE_SECONDS, ignored_exceptions=[NoSuchElementException, StaleElementReferenceException]
+    ).until(lambda b: b.find_element(By.CSS_SELECTOR, selector), f"'{selector}' is not on the page")
+    return found
 
 
 def page_text(browser: webdriver.Chrome) -> str:

@@ -91,11 +91,7 @@ def heatmap(
             title=y_title,
             axis=alt.Axis(labelOverlap=False, **LABEL),
         ),
-        tooltip=[
-            alt.Tooltip(f"{y}:N", title=y),
-            alt.Tooltip(f"{x}:N", title=x),
-            alt.Tooltip(f"{text}:N", title=" "),
-        ],
+        tooltip=[alt.Tooltip(f"{of}:N", title=title) for of, title in ((y, y), (x, x), (text, " "))],
     )
 
     def boxes(of: alt.Chart, colours: list[str], largest: float, title: str | None = None) -> alt.Chart:

@@ -64,11 +64,11 @@ def examined_table(bench: BenchConfig, results: Sequence[Result]) -> list[str]:
         last = [r.examined[-1] for r in mine]
         ranks = [(AFTER_LAST["effective rank"](r.examined[-1]), first.get(r.cell.seed)) for r in mine]
         cells = [
-            _spread([100 * one.class_spread for one in fair]),
-            _spread([100 * one.within_tasks for one in fair]),
-            *(_spread([figure(one) for r in mine for one in r.examined]) for figure in AFTER_EACH.values()),
-            *(_spread([figure(one) for one in last]) for figure in AFTER_LAST.values()),
-            _spread([rank / of for rank, of in ranks if of], 2),
+            spread([100 * one.class_spread for one in fair]),
+            spread([100 * one.within_tasks for one in fair]),
+            *(spread([figure(one) for r in mine for one in r.examined]) for figure in AFTER_EACH.values()),
+            *(spread([figure(one) for one in last]) for figure in AFTER_LAST.values()),
+            spread([rank / of for rank, of in ranks if of], 2),
         ]
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     return lines
@@ -78,9 +78,10 @@ def _of(row: Row, results: Sequence[Result]) -> list[Result]:
     return [r for r in results if r.cell.row == row and r.examined]
 
 
-def _spread(values: Sequence[float], digits: int = 1) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """The mean, and ± the standard deviation of several; empty where there are none but NaN."""
     known = [value for value in values if not np.isnan(value)]
     if not known:
         return ""
-    spread = f" ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.{digits}f}{spread}"
+    deviation = f" ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.{digits}f}{deviation}"

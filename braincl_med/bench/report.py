@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from braincl_med.bench.cells import Result
-from braincl_med.bench.examined import examined_table
+from braincl_med.bench.examined import examined_table, spread
 from braincl_med.bench.plan import BenchConfig
 from braincl_med.foundation.devices import accelerator_name
 
@@ -148,11 +148,7 @@ def _panel(axes: "Axes", bench: BenchConfig, results: Sequence[Result]) -> None:
 
 
 def _percent(values: Sequence[float | None]) -> str:
-    known = [100 * v for v in values if v is not None]
-    if not known:
-        return ""
-    spread = f" ± {np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.1f}{spread}"
+    return spread([100 * value for value in values if value is not None])
 
 
 def _size(number: float) -> str:

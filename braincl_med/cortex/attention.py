@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from braincl_med.cortex.cortex import BATCH, Cortex, scans_to_tensor
 from braincl_med.foundation.arrays import Images
@@ -39,6 +42,14 @@ class Attention:
             batch = scans.to(self.cortex.device).requires_grad_()
             found: Tensor = self.maps.compute_map(batch, class_idx=number)
         return found.detach()[:, 0].float().cpu()
+
+    def heat(self, scan: Images, number: int) -> npt.NDArray[np.float32]:
+        """(size, size) how far each pixel of a scan (size, size, 3) uint8 speaks for class `number`: 1 most."""
+        found = self.of_images(scan[None], number)[:, None]
+        found = functional.interpolate(found, scan.shape[:2], mode="bilinear")[0, 0]
+        largest = float(found.max())
+        heat: npt.NDArray[np.float32] = (found / largest if largest > 0 else found).numpy()
+        return heat
 
     def of_images(self, images: Images, number: int) -> Tensor:
         """As `of`, of scans (n, size, size, 3) uint8, in batches."""

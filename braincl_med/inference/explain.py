@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import nn
 
 from braincl_med.cortex.attention import Attention
 from braincl_med.cortex.cortex import Cortex
@@ -15,7 +13,6 @@ from braincl_med.foundation.errors import ConfigError
 from braincl_med.foundation.files import write_whole
 from braincl_med.inference.answer import Answer
 from braincl_med.inference.model import Model
-from braincl_med.inference.network import pixels
 from braincl_med.inference.reading import Pixels
 
 LEAST_SIDE = 224
@@ -46,11 +43,7 @@ class Maps:
 
     def of(self, scan: Pixels, number: int) -> npt.NDArray[np.float32]:
         """(size, size) how much each place speaks for class `number`: 1 most, 0 not at all."""
-        found = self.attention.of(pixels(torch.tensor(scan)[None]), number)
-        found = nn.functional.interpolate(found[:, None], scan.shape[:2], mode="bilinear")[0, 0]
-        largest = float(found.max())
-        heat: npt.NDArray[np.float32] = (found / largest if largest > 0 else found).numpy()
-        return heat
+        return self.attention.heat(scan, number)
 
 
 class Explainer:

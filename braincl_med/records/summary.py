@@ -215,15 +215,7 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
     numbers = [registry.numbers(t) for t in range(len(registry.tasks))]
     smallest = smallest_group(experiment)
     matrix = accuracy_matrix(tally, numbers, smallest)
-    at_rest: dict[str, int] = {}
-    storage = store.storage(name)
-    # A hospital that missed the latest evaluation still keeps what it told last.
-    latest = {
-        hospital: max(row[0] for row in storage if row[1] == hospital) for hospital in {row[1] for row in storage}
-    }
-    for after_task, hospital, item, amount in storage:
-        if after_task == latest[hospital]:
-            at_rest[item] = at_rest.get(item, 0) + amount
+    at_rest = _at_rest(store.storage(name))
     records = at_rest.pop("records", None)
     steps = store.steps(name)
     enough = (tally.latest.sum((0, 2)) >= smallest).any()
@@ -259,6 +251,18 @@ def summarise(store: RunStore, name: str, tally: Tally | None = None) -> Summary
         ),
         epsilon=store.epsilon(name),
     )
+
+
+def _at_rest(storage: Sequence[tuple[int, str, str, int]]) -> dict[str, int]:
+    """What all hospitals keep, by item; one that missed the latest evaluation still keeps what it told last."""
+    latest = {
+        hospital: max(row[0] for row in storage if row[1] == hospital) for hospital in {row[1] for row in storage}
+    }
+    kept: dict[str, int] = {}
+    for after_task, hospital, item, amount in storage:
+        if after_task == latest[hospital]:
+            kept[item] = kept.get(item, 0) + amount
+    return kept
 
 
 def _class_rows(registry: Registry, numbers: Sequence[range], tally: Tally, smallest: int) -> tuple[ClassRow, ...]:

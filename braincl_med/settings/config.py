@@ -254,6 +254,12 @@ class ExperimentConfig(Section):
                 "privacy-noise 'shared' bounds sums alone, not what one hospital tells: set privacy-mode to "
                 "statistics and federation-masking to on"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_what_is_solved(self) -> Self:
+        """Settings that go with sums of features, from which a classifier or familiarity is solved."""
+        facts = self.facts
         if self.federation.robust != "none" and (self.tells_moments or self.privacy.mode == "statistics"):
             raise ValueError(
                 f"federation-robust '{self.federation.robust}' guards averages of weights, and sleep-classifier "

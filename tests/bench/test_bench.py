@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import json
 import shutil
 import signal
@@ -8,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import yaml
@@ -18,53 +16,24 @@ from apps.cli.main import app
 from braincl_med.bench import cells
 from braincl_med.bench.cells import Result, results_of, run_cells
 from braincl_med.bench.plan import BenchConfig, cells_of, chosen, load_bench
-from braincl_med.bench.report import figure, markdown
-from braincl_med.evaluation.examination import Spectrum, effective_rank
 from braincl_med.foundation.errors import ConfigError
 from braincl_med.methods import METHODS
-from braincl_med.records.examined import derived
 from braincl_med.settings.loading import packaged_configs
 from braincl_med.settings.methods import FACTS
-from tests.evaluation.test_examination import told
-from tests.federation.experiments import TINY
-
-ROWS = """
-set: {federation-hospitals: 1, stream-task-count: 2, stream-test-per-class: 5, sleep-rounds: 1, sleep-epochs: 1}
-rows:
-  - {name: Finetune, set: {method: finetune}}
-  - {name: "Replay, equal bytes", set: {method: replay}, equal-bytes-to: BrainCL}
-  - {name: BrainCL}
-"""
-
-
-def written(tmp_path, rows=ROWS):
-    (tmp_path / "tiny.yaml").write_text(TINY.replace("network: small, ", ""))
-    path = tmp_path / "bench.yaml"
-    head = f"name: small\nexperiment: {tmp_path / 'tiny.yaml'}\nseeds: [1]\nstreams: {{phantom: {{}}}}\n"
-    path.write_text(head + rows)
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench")
-    bench = load_bench(str(written(folder)))
-    reported = []
-    failures = run_cells(list(cells_of(bench)), folder, 2, None, reported.append)
-    assert failures == []
-    return folder, bench, reported
+from tests.bench.plans import ROWS, table_of, written
 
 
 def test_every_cell_runs_and_a_second_call_has_nothing_to_do(finished):
-    folder, bench, reported = finished
-    assert {r.cell.row.name for r in reported} == {"Finetune", "BrainCL", "Replay, equal bytes"}
+    folder, bench = finished
+    cells = list(cells_of(bench))
+    assert [result.cell for result in results_of(cells, folder)] == cells
     again = []
-    assert run_cells(list(cells_of(bench)), folder, 2, None, again.append) == []
+    assert run_cells(cells, folder, 2, None, again.append) == []
     assert again == []
 
 
 def test_figures_of_other_settings_are_refused_and_the_others_are_printed(finished, tmp_path, caplog):
-    folder, _, _ = finished
+    folder, _ = finished
     rows = ROWS.replace("{method: finetune}", "{method: finetune, sleep-epochs: 2}")
     changed = load_bench(str(written(tmp_path, rows)))
     found = results_of(list(cells_of(changed)), folder)
@@ -76,7 +45,7 @@ def test_figures_of_other_settings_are_refused_and_the_others_are_printed(finish
 
 
 def test_figures_of_other_settings_are_failures(finished, tmp_path):
-    folder, _, _ = finished
+    folder, _ = finished
     changed = load_bench(str(written(tmp_path, ROWS.replace("sleep-epochs: 1", "sleep-epochs: 2"))))
     sentence = "was run with other settings: sleep-epochs was 1, is 2; give another folder with --state"
     failures = run_cells(list(cells_of(changed)), folder, 2, None, list)
@@ -85,7 +54,7 @@ def test_figures_of_other_settings_are_failures(finished, tmp_path):
 
 
 def test_a_row_of_equal_bytes_keeps_no_more_than_its_rival(finished):
-    folder, bench, _ = finished
+    folder, bench = finished
     kept = {r.cell.row.name: r.kept_bytes for r in results_of(list(cells_of(bench)), folder)}
     scan = 28 * 28 * 3
     # Whole scans only, and a file's own header.
@@ -95,14 +64,14 @@ def test_a_row_of_equal_bytes_keeps_no_more_than_its_rival(finished):
 
 @pytest.mark.parametrize("keeps", [1.5, None])
 def test_a_row_whose_rival_keeps_other_bytes_now_is_refused(finished, monkeypatch, caplog, keeps):
-    folder, bench, _ = finished
+    folder, bench = finished
     monkeypatch.setattr(Result, "bytes_per_scan", keeps)
     assert {r.cell.row.name for r in results_of(list(cells_of(bench)), folder)} == {"Finetune", "BrainCL"}
     assert f"'small-phantom-braincl-seed-1' keeps {keeps}; give another folder" in caplog.text
 
 
 def test_a_damaged_note_of_the_peak_is_an_unfinished_cell(finished, tmp_path):
-    folder, bench, _ = finished
+    folder, bench = finished
     shutil.copytree(folder, tmp_path / "state")
     [note] = (tmp_path / "state" / "bench").glob("*finetune*")
     note.write_bytes(b"{")
@@ -158,129 +127,10 @@ def test_rows_and_seeds_are_chosen_after_their_rivals(tmp_path):
         chosen(bench, seeds=[2])
 
 
-def table_of(page, heading):
-    """The cells of the table that begins with `heading`, by row name and column."""
-    lines = page[page.index(f"| {heading} |") :].split("\n\n")[0].splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
-
-
-def test_the_tables_figures_are_those_of_the_run_store(finished):
-    folder, bench, _ = finished
-    results = results_of(list(cells_of(bench)), folder)
-    table = table_of(markdown(bench, results, "braincl bench small"), "method")
-    assert list(table) == ["Finetune", "Replay, equal bytes", "BrainCL"]
-    first = next(r.summary.last_accuracy for r in results if r.cell.row.name == "Finetune")
-    for result in results:
-        row, summary = table[result.cell.row.name], result.summary
-        assert row["last %"] == f"{100 * summary.last_accuracy:.1f}"
-        assert row["average %"] == f"{100 * summary.average_accuracy:.1f}"
-        assert row["forgetting %"] == f"{100 * summary.forgetting:.1f}"
-        assert row["worst class %"] == f"{100 * summary.fairness.worst_accuracy:.1f}"
-        assert row["of the first row's last"] == (f"{summary.last_accuracy / first:.3f}" if first else "")
-        assert (row["kept"] == "0 B") == (result.kept_bytes == 0)
-        assert row["seeds"] == "1"
-        assert result.peak_bytes > 50 * 2**20
-
-
-def test_means_and_spreads_over_seeds(finished):
-    folder, bench, _ = finished
-    [one] = [r for r in results_of(list(cells_of(bench)), folder) if r.cell.row.name == "BrainCL"]
-
-    def with_figures(row, seed, last, worst, kept):
-        cell = dataclasses.replace(one.cell, row=row, seed=seed)
-        fair = dataclasses.replace(one.summary.fairness, worst_accuracy=worst)
-        figures = {"last_accuracy": last, "average_accuracy": last, "forgetting": -0.01, "records": 4}
-        summary = dataclasses.replace(one.summary, **figures, after_each=(1.0, last), fairness=fair, at_rest=kept)
-        return dataclasses.replace(one, cell=cell, summary=summary, peak_bytes=3 * 2**20)
-
-    bench = bench.model_copy(update={"seeds": (1, 2, 3)})
-    joint, rival, _ = bench.rows
-    page = markdown(
-        bench,
-        [
-            with_figures(joint, 1, 0.8, 0.5, {"cues": 1024}),
-            with_figures(joint, 2, 0.5, 0.3, {"cues": 3072}),
-            with_figures(rival, 1, 0.4, 0.0, {"cues": 400, "backbones": 2**30}),
-            with_figures(rival, 2, 0.5, 0.0, {"cues": 400, "backbones": 2**30}),
-            with_figures(rival, 3, 0.9, 0.6, {"cues": 400, "backbones": 2**30}),
-        ],
-        "braincl bench small",
-    )
-    table = table_of(page, "method")
-    two, three, none = table.values()
-    assert two["last %"] == "65.0 ± 21.2"
-    assert two["worst class %"] == "40.0 ± 14.1"
-    assert (two["kept"], two["a sample"], two["seeds"]) == ("2.0 KiB", "512 B", "2 of 3")
-    assert three["last %"] == "60.0 ± 26.5"
-    assert three["of the first row's last"] == "0.750"
-    assert (three["kept"], three["a sample"], three["peak memory"]) == ("1.00 GiB", "100 B", "3.0 MiB")
-    assert none["seeds"] == "0 of 3"
-    assert not any(value for key, value in none.items() if key not in ("method", "seeds"))
-    assert table_of(page, "after task")[rival.name]["2"] == "60.0 ± 26.5"
-
-
-def test_examined_rows_are_set_beside_each_other(finished):
-    folder, bench, _ = finished
-    results = results_of(list(cells_of(bench)), folder)
-    assert "effective rank" not in markdown(bench, results, "braincl bench small")
-    flat = told().model_copy(update={"spectrum": Spectrum(values=[1.0, 0.0], scans=12), "attention": []})
-
-    def seen(one):
-        networks = (flat, flat if one.cell.row.name == "Finetune" else told())
-        found = tuple(derived("x", after, "", {"a": network}) for after, network in enumerate(networks))
-        return dataclasses.replace(one, examined=found)
-
-    page = markdown(bench, [seen(one) for one in results], "braincl bench small")
-    table = table_of(page, "method | spread of classes")
-    rank = effective_rank(np.array([3.0, 1.0]))
-    assert table["Finetune"]["effective rank"] == "1.0"
-    assert table["BrainCL"]["effective rank"] == f"{rank:.1f}"
-    assert table["BrainCL"]["of the first row's rank"] == f"{rank:.2f}"
-    assert (table["BrainCL"]["attention stayed %"], table["Finetune"]["attention stayed %"]) == ("80.0", "")
-    assert table["BrainCL"]["near AUROC %"] == ""
-
-
-def test_a_row_of_fewer_tasks_than_others_ends_earlier(finished):
-    folder, bench, _ = finished
-    one, *others = results_of(list(cells_of(bench)), folder)
-    longer = dataclasses.replace(one, summary=dataclasses.replace(one.summary, after_each=(0.9, 0.8, 0.7)))
-    curves = table_of(markdown(bench, [longer, *others], "braincl bench small"), "after task")
-    assert curves[one.cell.row.name]["3"] == "70.0"
-    assert all(curves[other.cell.row.name]["3"] == "" for other in others)
-
-
-def test_a_page_written_again_keeps_its_notes(finished):
-    folder, bench, _ = finished
-    results = results_of(list(cells_of(bench)), folder)
-    page = markdown(bench, results, "braincl bench small")
-    head, heading, rest = page.partition("## phantom")
-    noted = (
-        f"{head}What it says:\n\n- nothing much\n\n![curve](small.png)\n\n{heading}{rest.replace('BrainCL', 'Old')}"
-    )
-    again = markdown(bench, results, "braincl bench small", noted)
-    assert again.count("- nothing much\n\n![curve](small.png)\n\n## phantom") == 1
-    assert "Old" not in again
-    assert markdown(bench, results, "braincl bench small", again) == again
-    assert again.replace("What it says:\n\n- nothing much\n\n![curve](small.png)\n\n", "") == page
-
-
 def test_a_seed_that_the_plan_does_not_have_is_refused(tmp_path):
     done = CliRunner().invoke(app, ["bench", str(written(tmp_path)), "--state", str(tmp_path), "--seed", "99"])
     assert isinstance(done.exception, ConfigError)
     assert "no seed '99' in 'small', it has: 1" in str(done.exception)
-
-
-def test_the_picture_has_a_line_for_every_row_and_lines_that_differ(finished):
-    pytest.importorskip("matplotlib")
-    folder, bench, _ = finished
-    results = results_of(list(cells_of(bench)), folder)
-    [axes] = figure(bench, results).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [row.name for row in bench.rows]
-    for row, line in zip(bench.rows, axes.lines, strict=True):
-        [result] = [r for r in results if r.cell.row == row]
-        assert line.get_ydata() == pytest.approx([100 * share for share in result.summary.after_each])
-    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 3
 
 
 def test_a_time_limit_stops_cleanly_and_the_table_says_what_is_missing(tmp_path):

@@ -21,7 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from braincl_med.records.store import RunStore
-from tests.browsing import MISSING, browsing, errors_of, page_text, wait_until_drawn
+from tests.browsing import MISSING, browsing, errors_of, page_text, shown, wait_until_drawn
 from tests.records.example_store import begin
 
 PAGES = {
@@ -191,8 +191,8 @@ def test_a_link_survives_reloading(address: str, browser: webdriver.Chrome) -> N
 def test_a_slider_moves_what_the_page_says(address: str, browser: webdriver.Chrome) -> None:
     browser.get(f"{address}/unknown?experiment=memories")
     wait_until_drawn(browser)
+    handle = shown(browser, '[data-testid="stSlider"] input[type="range"]')
     before = page_text(browser)
-    handle = browser.find_element(By.CSS_SELECTOR, '[data-testid="stSlider"] input[type="range"]')
     handle.send_keys(Keys.ARROW_RIGHT * 20)
     WebDriverWait(browser, 40, ignored_exceptions=[StaleElementReferenceException]).until(
         lambda b: page_text(b) != before
@@ -204,7 +204,7 @@ def test_a_slider_moves_what_the_page_says(address: str, browser: webdriver.Chro
 def test_a_table_is_taken_along_as_csv(address: str, browser: webdriver.Chrome, downloads: Path) -> None:
     browser.get(f"{address}/runs?experiment=memories")
     wait_until_drawn(browser)
-    browser.find_element(By.CSS_SELECTOR, '[data-testid="stDownloadButton"] button').click()
+    shown(browser, '[data-testid="stDownloadButton"] button').click()
     file = downloads / "comparison.csv"
     WebDriverWait(browser, 40).until(lambda b: file.is_file() and file.stat().st_size)
     rows = list(csv.reader(file.read_text().splitlines()))

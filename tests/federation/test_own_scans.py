@@ -6,16 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from fairlearn.metrics import MetricFrame
 from PIL import Image
-from sklearn.metrics import accuracy_score
 
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.local import local_hospitals, run_locally
 from braincl_med.foundation.errors import ConfigError, DataError, FederationError, MissingScansError
-from braincl_med.methods.examine import patients_of
-from braincl_med.methods.judge import few
-from braincl_med.records.examined import derived
 from braincl_med.records.store import RunStore
 from braincl_med.scans import index
 from braincl_med.scans.cache import Cache
@@ -23,8 +18,7 @@ from braincl_med.streams import own
 from braincl_med.streams.catalogue import parse_class
 from braincl_med.streams.place import Place
 from braincl_med.streams.source import ScanSource
-from braincl_med.streams.tasks import ClassSpec, Registry, Scans, TaskSpec
-from tests.evaluation.test_examination import told as told_by_a_hospital
+from braincl_med.streams.tasks import ClassSpec, Registry, TaskSpec
 
 from .experiments import tiny
 
@@ -85,42 +79,6 @@ def test_whose_scans_they_are_is_known_where_a_manifest_says_it_and_nowhere_else
     for patient in range(len(sizes)):
         assert set(scans.labels[scans.patients == patient]) == {0, 1}
     assert scans.take(np.arange(3)).patients.tolist() == scans.patients[:3].tolist()
-
-
-def test_groups_of_patients_go_with_the_scans_that_are_evaluated(tmp_path):
-    write_scans(tmp_path / "own", ["melanoma", "naevus"])
-    ages = {"melanoma": 30, "naevus": 70}
-    rows = [
-        f"{label}/{n}.png,{label},{'train' if n % 2 else 'test'},{age}"
-        for label, age in ages.items()
-        for n in range(20)
-    ]
-    (tmp_path / "own" / "manifest.csv").write_text("path,label,split,age\n" + "\n".join(rows))
-    source = source_at(Place(tmp_path), hospitals=1)
-    scans = source.scans(registry_of(*SKIN), 0, "test")
-    told = {0: ("age: 18 to 39",), 1: ("age: 60 to 79",)}
-    assert scans.groups.tolist() == [told[label] for label in scans.labels.tolist()]
-    known = few(Scans.join([scans, Scans.none(28)]), 4)
-    assert known.groups.tolist() == [told[label] for label in known.labels.tolist()]
-    assert len(known) == 8
-    assert source.scans(registry_of(*SKIN), 0, "train").groups is None
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_shares_and_gaps_of_groups_are_those_of_fairlearn(seed):
-    random = np.random.default_rng(seed)
-    sex, right = random.choice(["female", "male", "other"], 60), random.random(60) < 0.6
-    groups = np.empty(60, np.object_)
-    groups[:] = [(f"sex: {one}", "device: rare") if n < 4 else (f"sex: {one}",) for n, one in enumerate(sex)]
-    scans = Scans(np.zeros((60, 4, 4, 3), np.uint8), np.zeros(60, np.int64), groups=groups)
-    counts = patients_of(scans, right, smallest=5)
-    assert set(counts) == {f"sex: {one}" for one in np.unique(sex)}, "4 scans of a device are too few"
-    whole = told_by_a_hospital().model_copy(update={"patients": counts})
-    found = derived("x", 0, "", {"a": whole, "b": whole})
-    frame = MetricFrame(metrics=accuracy_score, y_true=np.ones(60), y_pred=right, sensitive_features=sex)
-    assert {one.group: one.share for one in found.patients} == pytest.approx(frame.by_group.to_dict(), abs=1e-6)
-    assert [one.scans for one in found.patients] == [2 * counts[f"sex: {one}"].scans for one in np.unique(sex)]
-    assert found.gaps() == {"sex": pytest.approx(frame.difference(), abs=1e-6)}
 
 
 def test_scans_in_a_shared_folder_are_dealt_out_and_a_hospitals_own_are_its_own(tmp_path):

@@ -9,17 +9,16 @@ from urllib.parse import urlsplit
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from apps.trial.launch import MOST_MEGABYTES, command
 from braincl_med.federation.local import run_locally
 from tests.browsing import (
     MISSING,
-    PATIENCE_SECONDS,
     browsing,
     errors_of,
     page_text,
     serving,
+    shown,
     wait_for,
     wait_until_drawn,
 )
@@ -64,11 +63,8 @@ def test_hostile_files_are_refused_a_scan_is_answered_and_no_identifier_is_shown
         file = tmp_path / name
         file.write_bytes(content)
         os.truncate(file, size or len(content))
-        fields = WebDriverWait(browser, PATIENCE_SECONDS).until(
-            lambda b: b.find_elements(By.CSS_SELECTOR, "input[type=file]")
-        )
         wait_until_drawn(browser)
-        fields[0].send_keys(str(file))
+        shown(browser, "input[type=file]").send_keys(str(file))
         wait_for(browser, name)
         wait_until_drawn(browser)
 
