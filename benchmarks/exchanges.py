@@ -17,10 +17,11 @@ from unittest import mock
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-from apps.deploy import flower, parts, up
+from apps.deploy import parts, up
 from apps.deploy.init import initialise
 from apps.deploy.layout import Hospital, read_settings
 from apps.deploy.submit import state_for, submit
+from apps.flower import programs
 from braincl_med.federation.local import run_locally
 from braincl_med.records.store import RunStore
 from braincl_med.settings.loading import load_experiment
@@ -58,7 +59,7 @@ def deployed(folder: Path, hospitals: int):
 
 def by_flower(folder: Path, hospitals: int):
     """As `deployed`, with a process of Flower's for every message."""
-    plain = flower.supernode
+    plain = programs.supernode
 
     def supernode(place, hospital):
         command = plain(place, hospital)
@@ -70,7 +71,7 @@ def by_flower(folder: Path, hospitals: int):
         return (parts.SUPERNODE,) if isinstance(settings, Hospital) else ordinary(settings)
 
     ordinary = parts.parts_of
-    with mock.patch.object(flower, "supernode", supernode), mock.patch.object(up, "parts_of", parts_of):
+    with mock.patch.object(programs, "supernode", supernode), mock.patch.object(up, "parts_of", parts_of):
         return deployed(folder, hospitals)
 
 

@@ -12,13 +12,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 import braincl_med
-from apps.cli.superlink import Flwr, require_short_temporary_folder, running_superlink
+from apps.cli.superlink import require_short_temporary_folder, running_superlink
+from apps.flower.command import Flwr
+from apps.flower.programs import simulated
 from braincl_med.federation.beginning import record_end, starting_point
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.hospital import keys_of
@@ -91,8 +92,8 @@ def run_experiment(config: ExperimentConfig, cores_per_hospital: int, fresh: boo
         running_superlink(Path(scratch), flower_log) as flwr,
     ):
         app = assemble_app(Path(scratch) / "app")
-        simulated = ("--federation-config", _simulation(config.federation.hospitals, cores_per_hospital))
-        status = submit_and_follow(flwr, app, config, follow, flower_log, simulated)
+        nodes = simulated(config.federation.hospitals, cores_per_hospital, torch.cuda.device_count())
+        status = submit_and_follow(flwr, app, config, follow, flower_log, nodes)
     return outcome(config, status, began, flower_log)
 
 
@@ -200,26 +201,15 @@ def assemble_app(folder: Path) -> Path:
     return folder
 
 
-def _simulation(hospitals: int, cores_per_hospital: int) -> str:
-    """Flower's configuration of simulated hospitals, who share the machine's GPUs evenly."""
-    federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
-    if gpus := torch.cuda.device_count():
-        federation += f" client-resources-num-gpus={1000 // -(-hospitals // gpus) / 1000}"
-    return federation
-
-
 def submit_and_follow(
-    flwr: Flwr, app: Path, config: ExperimentConfig, follow: "Tail", flower_log: Path, options: Sequence[str] = ()
+    flwr: Flwr, app: Path, config: ExperimentConfig, follow: "Tail", flower_log: Path, nodes: str | None = None
 ) -> str:
     """Submit the run, print the coordinator's lines as they come, and return Flower's final status of the run."""
     overrides = app.parent / "overrides.toml"
     text = json.dumps(config.model_dump(mode="json", by_alias=True), ensure_ascii=False)
     # JSON's string escapes are those of a TOML basic string.
     overrides.write_text(f"config = {json.dumps(text, ensure_ascii=False)}\n", encoding="utf-8")
-    answer = flwr.json("run", str(app), "own", "-c", str(overrides), *options)
-    if not answer.get("success"):
-        raise FederationError(f"the SuperLink refused the run: {answer.get('error-message', answer)}")
-    run_id = str(answer["run-id"])
+    run_id = flwr.submit(app, overrides, nodes)
     heard = asked = time.monotonic()
     while True:
         time.sleep(POLL_SECONDS)
@@ -232,7 +222,7 @@ def submit_and_follow(
             continue
         asked = time.monotonic()
         try:
-            status = _status(flwr, run_id)
+            status = flwr.status(run_id)
         except FederationError:
             if time.monotonic() - heard > SILENCE_SECONDS:
                 raise
@@ -241,7 +231,7 @@ def submit_and_follow(
         if status.startswith("finished"):
             follow.print_new()
             with flower_log.open("a", encoding="utf-8") as file:
-                file.write(flwr.call("log", run_id, "own", "--show").stdout)
+                file.write(flwr.log(run_id))
             return status
 
 
@@ -251,20 +241,6 @@ def _goes_on(config: ExperimentConfig) -> bool:
         return RunStore(config.state_folder).experiment(config.name).status == "running"
     except RecordsError:
         return False
-
-
-def _status(flwr: Flwr, run_id: str) -> str:
-    """Flower's status of the run.
-
-    Raises:
-        FederationError: the SuperLink does not say.
-    """
-    runs = flwr.json("list", "own", "--run-id", run_id).get("runs")
-    if not isinstance(runs, list) or not runs:
-        raise FederationError(
-            "the SuperLink does not tell the run's status; see Flower's log in the state root's logs"
-        )
-    return str(runs[0]["status"])
 
 
 class Tail:

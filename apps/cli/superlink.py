@@ -1,27 +1,24 @@
-"""A SuperLink with simulated SuperNodes for one run: its environment, its start, its answers and its end."""
+"""A SuperLink with simulated SuperNodes for one run: its start, its answers and its end."""
 
 import contextlib
 import http.client
-import json
 import os
-import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import psutil
 
+from apps.flower.command import LOOPBACK, Flwr, connection, environment_of
+from apps.flower.programs import simulating_superlink
 from braincl_med.foundation.errors import ConfigError, FederationError
-from braincl_med.foundation.processes import LAUNCHER_VARIABLE, end_with_parent
+from braincl_med.foundation.processes import end_with_parent
 
-PROGRAMS = Path(sys.executable).parent
-LOOPBACK = "127.0.0.1"
 START_SECONDS = 180.0
 """How long a slow machine may take from the start of a SuperLink to its first answer."""
 ANSWER_SECONDS = 5.0
@@ -30,42 +27,6 @@ SOCKET_BYTES = 107
 """The longest name of a socket in Linux."""
 RAY_SOCKET = "/ray/session_2026-11-30_23-59-59_123456_1234567/sockets/plasma_store"
 """What Ray adds to the temporary folder for the longest of its sockets, the process id at its longest."""
-# Ray's tuning knobs are lower-case after the prefix (RAY_memory_usage_threshold): they are left alone.
-STEERING = re.compile(r"FLWR_|RAY_[A-Z]")
-UNPROXIED = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
-
-
-def environment_of(inherited: Mapping[str, str], home: Path, launcher: int) -> dict[str, str]:
-    """The environment of a private SuperLink and of all that it starts.
-
-    What would steer Flower or Ray elsewhere is left out, and what stays on this machine goes through no proxy. A
-    SOCKS proxy is left out altogether: Flower's HTTP client refuses to start where one is named, used or not.
-
-    Args:
-        inherited: the environment of the launcher.
-        home: FLWR_HOME, whose `config.toml` names the SuperLink.
-        launcher: process id of the launcher.
-    """
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if not STEERING.match(name) and not (name.lower().endswith("_proxy") and value.lower().startswith("socks"))
-    }
-    listed = [host.strip() for name in UNPROXIED for host in inherited.get(name, "").split(",")]
-    direct = ",".join(dict.fromkeys([*filter(None, listed), LOOPBACK, "localhost"]))
-    return {
-        **kept,
-        **dict.fromkeys(UNPROXIED, direct),
-        "FLWR_HOME": str(home),
-        LAUNCHER_VARIABLE: str(launcher),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', '')}",
-    }
 
 
 def require_short_temporary_folder() -> None:
@@ -82,36 +43,6 @@ def require_short_temporary_folder() -> None:
         )
 
 
-class Flwr:
-    """The `flwr` command against one SuperLink, which this process started or which runs elsewhere (None)."""
-
-    def __init__(
-        self, home: Path, environment: dict[str, str], superlink: subprocess.Popen[bytes] | None = None
-    ) -> None:
-        self.home = home
-        self.environment = environment
-        self.superlink = superlink
-
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `flwr` and capture what it prints."""
-        command = [str(PROGRAMS / "flwr"), *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, cwd=self.home)
-
-    def json(self, *arguments: str) -> dict[str, object]:
-        """Run `flwr` with JSON output and parse it.
-
-        Raises:
-            FederationError: it failed or printed something else.
-        """
-        done = self.call(*arguments, "--format", "json")
-        try:
-            answer: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
-        except ValueError:
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            raise FederationError(f"flwr {arguments[0]} failed: {lines[-1] if lines else 'no output'}") from None
-        return answer
-
-
 @contextmanager
 def running_superlink(scratch: Path, log_file: Path) -> Iterator[Flwr]:
     """A SuperLink in a folder of its own; it and all that it started end with the block.
@@ -125,16 +56,11 @@ def running_superlink(scratch: Path, log_file: Path) -> Iterator[Flwr]:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = int(probe.getsockname()[1])
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "own"\n\n[superlink.own]\naddress = "{LOOPBACK}:{port}"\ninsecure = true\n'
-    )
+    (home / "config.toml").write_text(connection(LOOPBACK, port, None))
     environment = environment_of(os.environ, home, os.getpid())
-    command = [str(PROGRAMS / "flower-superlink"), "--insecure", "--simulation"]
-    command += ["--isolation", "subprocess", "--host", LOOPBACK, "--port", str(port)]
-    command += ["--disable-runtime-dependency-installation"]
     with log_file.open("ab") as output:
         superlink = subprocess.Popen(
-            command,
+            simulating_superlink(port),
             cwd=empty,
             env=environment,
             stdout=output,

@@ -1,1 +1,1 @@
-"""A federation's folders: written, checked, renewed and started. Only `flower.py` knows Flower's flags and paths."""
+"""A federation's folders: written, checked, renewed and started; `apps/flower` knows Flower's flags and paths."""

@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from apps.cli.superlink import Flwr
-from apps.deploy import flower
 from apps.deploy.layout import CA, NODES, Server, state_of
+from apps.flower.command import Flwr, connection
+from apps.flower.programs import environment, link_address
 from braincl_med.foundation.errors import BrainclError, FederationError
 from braincl_med.foundation.files import make_private, write_whole
 
@@ -21,7 +21,7 @@ def home_of(folder: Path, server: Server) -> Path:
     """The server's FLWR_HOME, with a `config.toml` that names its SuperLink."""
     home = state_of(folder, server) / "flwr"
     make_private(home)
-    text = flower.connection(*flower.link_address(server), (folder / CA).resolve())
+    text = connection(*link_address(server), (folder / CA).resolve())
     if not (home / "config.toml").is_file() or (home / "config.toml").read_text() != text:
         write_whole(home / "config.toml", text.encode())
     return home
@@ -30,7 +30,7 @@ def home_of(folder: Path, server: Server) -> Path:
 def flwr_of(folder: Path, server: Server) -> Flwr:
     """The `flwr` command against this server's SuperLink."""
     home = home_of(folder, server)
-    return Flwr(home, flower.environment(os.environ, home))
+    return Flwr(home, environment(os.environ, home))
 
 
 def enrol(folder: Path, server: Server) -> list[str]:
@@ -51,15 +51,13 @@ def enrol(folder: Path, server: Server) -> list[str]:
     for name, (digest, node) in list(record.items()):
         if wanted.get(name) != digest or node not in known:
             if node in known:
-                _require(flwr.json("supernode", "unregister", node, flower.CONNECTION), f"the former key of {name}")
+                flwr.unregister(node, name)
                 changes.append(f"{name}: its former key counts no longer")
             del record[name]
             write_whole(path, json.dumps(record).encode())
     for name in sorted(wanted.keys() - record.keys()):
         key = folder / NODES / f"{name}.pub"
-        answer = flwr.json("supernode", "register", str(key), flower.CONNECTION, "--name", name)
-        _require(answer, f"the key of {name}")
-        record[name] = [wanted[name], str(answer["node-id"])]
+        record[name] = [wanted[name], flwr.register(key, name)]
         write_whole(path, json.dumps(record).encode())
         changes.append(f"{name}: its key is enrolled")
     return changes
@@ -69,16 +67,10 @@ def _node_ids(flwr: Flwr) -> set[str]:
     """The ids of the nodes that the SuperLink knows, once it answers."""
     for attempt in range(ATTEMPTS):
         try:
-            nodes = flwr.json("supernode", "list", flower.CONNECTION).get("nodes")
-            if isinstance(nodes, list):
-                return {str(node["node-id"]) for node in nodes if node["status"] != "unregistered"}
+            if (nodes := flwr.nodes()) is not None:
+                return nodes
         except BrainclError:
             if attempt == ATTEMPTS - 1:
                 raise
         time.sleep(PAUSE_SECONDS)
     raise FederationError("the SuperLink does not tell its nodes: see superlink.log in the state folder's logs")
-
-
-def _require(answer: dict[str, object], what: str) -> None:
-    if not answer.get("success"):
-        raise FederationError(f"the SuperLink refused {what}: {answer.get('error-message', answer)}")

@@ -4,8 +4,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.deploy import flower, proxy
+from apps.deploy import proxy
 from apps.deploy.layout import CA, CERTIFICATE, KEY, NODE_KEY, PROXY, SECRET, Hospital, Server
+from apps.flower import programs
 from braincl_med.foundation.errors import ConfigError
 
 
@@ -46,13 +47,13 @@ def command_of(part: Part, folder: Path, settings: Server | Hospital) -> list[st
     """
     if isinstance(settings, Hospital):
         if part is SUPERNODE:
-            return flower.supernode(folder, settings)
+            return programs.supernode(folder, settings)
         if part is APP:
             return [sys.executable, "-P", "-m", "apps.deploy.pinned", str(folder)]
     elif part is SUPERLINK:
-        return flower.superlink(folder, settings)
+        return programs.superlink(folder, settings)
     elif part is EXECUTOR:
-        return flower.executor(folder, settings)
+        return programs.executor(folder, settings)
     elif part is PROXY_PART and settings.proxy:
         return proxy.command(folder, settings)
     raise ConfigError(

@@ -33,9 +33,9 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from apps.cli.launcher import assemble_app
-from apps.cli.superlink import LOOPBACK
-from apps.deploy.flower import STEP_SECONDS, secret_path
 from apps.deploy.layout import SECRET, Hospital, read_settings
+from apps.flower.command import LOOPBACK
+from apps.flower.programs import STEP_SECONDS, secret_path
 from braincl_med.foundation.errors import BrainclError, ConfigError
 from braincl_med.foundation.files import canonical_json, sha256_of
 from braincl_med.foundation.processes import end_with_parent

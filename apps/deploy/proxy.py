@@ -4,9 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-from apps.cli.superlink import LOOPBACK
-from apps.deploy.flower import FLEET, FLEET_ROOT, link_address, secret_path
 from apps.deploy.layout import CA, CERTIFICATE, KEY, PROXY, Server, is_loopback, state_of
+from apps.flower.command import LOOPBACK
+from apps.flower.programs import FLEET, FLEET_ROOT, link_address, secret_path
 from braincl_med.foundation.errors import ConfigError
 
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"

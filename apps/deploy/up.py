@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from apps.deploy import flower
 from apps.deploy.enrol import enrol, home_of
 from apps.deploy.layout import Hospital, Server, parts_in, read_settings, state_of
 from apps.deploy.parts import SUPERLINK, Part, command_of, part_named, parts_of
 from apps.deploy.watch import Watch
+from apps.flower.programs import environment, vault_of
 from braincl_med.foundation.errors import FederationError
 from braincl_med.foundation.files import make_private, storage_error
 from braincl_med.foundation.processes import end_with_parent
@@ -113,14 +113,14 @@ def prepared(part: Part, folder: Path, settings: Server | Hospital) -> tuple[lis
     try:
         make_private(state)
         if isinstance(settings, Hospital):
-            make_private(flower.vault_of(folder, settings))
+            make_private(vault_of(folder, settings))
             home = state / "flwr"
             make_private(home)
         else:
             home = home_of(folder, settings)
     except OSError as error:
         raise storage_error(state, 0, error) from error
-    return command_of(part, folder, settings), flower.environment(os.environ, home)
+    return command_of(part, folder, settings), environment(os.environ, home)
 
 
 def replace_by(folder: Path, name: str) -> None:

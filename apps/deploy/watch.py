@@ -7,8 +7,8 @@ import httpx
 from flwr.proto.control_pb2 import ListNodesRequest
 from flwr.supercore.control import ControlHttpClient
 
-from apps.deploy.flower import link_address
 from apps.deploy.layout import CA, Server
+from apps.flower.programs import link_address
 from braincl_med.foundation.files import reading_error
 
 LOOK_SECONDS = 30.0

@@ -8,9 +8,11 @@ import time
 import psutil
 import pytest
 
-from apps.cli import launcher, superlink
+from apps.cli import launcher
 from apps.cli.launcher import run_experiment
 from apps.cli.main import main
+from apps.flower import command
+from apps.flower.command import Flwr
 from braincl_med.federation.beginning import versions
 from braincl_med.federation.extend import add_task
 from braincl_med.foundation.errors import DataError, FederationError
@@ -26,7 +28,7 @@ def _program(folder):
     # Whoever runs the tests in the background may ignore it, which is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     send_stderr_to(folder / "said")
-    superlink.PROGRAMS = folder
+    command.PROGRAMS = folder
     os.environ["FAKE_FOLDER"] = str(folder)
     sys.argv = ["braincl", "run", "quick", "--state", str(folder / "state")]
     main()
@@ -34,7 +36,7 @@ def _program(folder):
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    monkeypatch.setattr(superlink, "PROGRAMS", install(tmp_path))
+    monkeypatch.setattr(command, "PROGRAMS", install(tmp_path))
     monkeypatch.setattr(launcher, "POLL_SECONDS", 0.01)
     monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
 
@@ -85,7 +87,7 @@ def test_a_recorded_reason_is_given_and_flowers_log_named(programs, tmp_path, mo
 
 def test_a_superlink_too_busy_to_answer_once_does_not_end_the_run(programs, tmp_path, monkeypatch):
     (tmp_path / "status").write_text("finished:failed")
-    asked, status = [], launcher._status
+    asked, status = [], Flwr.status
 
     def busy(flwr, run_id):
         asked.append(run_id)
@@ -93,7 +95,7 @@ def test_a_superlink_too_busy_to_answer_once_does_not_end_the_run(programs, tmp_
             raise FederationError("flwr list failed: timed out")
         return status(flwr, run_id)
 
-    monkeypatch.setattr(launcher, "_status", busy)
+    monkeypatch.setattr(Flwr, "status", busy)
     with pytest.raises(FederationError, match="ended as 'finished:failed'"):
         run_experiment(tiny(tmp_path), cores_per_hospital=1)
     assert len(asked) == 3

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from apps.cli import superlink
-from apps.cli.superlink import RAY_SOCKET, environment_of, require_short_temporary_folder
+from apps.cli.superlink import RAY_SOCKET, require_short_temporary_folder
+from apps.flower.command import environment_of
 from braincl_med.foundation.errors import ConfigError, FederationError
 from braincl_med.foundation.processes import LAUNCHER_VARIABLE
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from apps.deploy import proxy
-from apps.deploy.flower import FLEET, FLEET_ROOT
 from apps.deploy.layout import Server
+from apps.flower.programs import FLEET, FLEET_ROOT
 from tests.server.test_supernodes import answers, free_ports, within
 
 SELF_SERVICE = {"register-node", "unregister-node"}

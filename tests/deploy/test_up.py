@@ -12,6 +12,7 @@ from apps.deploy import enrol as enrolment
 from apps.deploy import up
 from apps.deploy.layout import read_settings
 from apps.deploy.renew import renew
+from apps.flower.command import Flwr
 from braincl_med.foundation.errors import FederationError
 
 SLEEP = "import time; time.sleep(600)"
@@ -78,23 +79,23 @@ def test_an_unknown_part_is_named_with_those_that_there_are(folder):
     assert "it has supernode, app" in str(done.exception)
 
 
-class Link:
-    """Stands in for the `flwr` command: nodes by id."""
+class Link(Flwr):
+    """The `flwr` command with a SuperLink's answers: nodes by id."""
 
     def __init__(self):
-        self.nodes, self.count = {}, 0
+        self.enrolled, self.count = {}, 0
 
-    def json(self, _, verb, *arguments):
+    def _json(self, _, verb, *arguments):
         if verb == "list":
-            return {"nodes": [{"node-id": node, "status": "online"} for node in self.nodes]}
+            return {"nodes": [{"node-id": node, "status": "online"} for node in self.enrolled]}
         if verb == "unregister":
-            return {"success": self.nodes.pop(arguments[0], None) is not None}
+            return {"success": self.enrolled.pop(arguments[0], None) is not None}
         with open(arguments[0]) as file:
             key = file.read()
-        if key in self.nodes.values():
+        if key in self.enrolled.values():
             return {"success": False, "error-message": "in use"}
         self.count += 1
-        self.nodes[str(self.count)] = key
+        self.enrolled[str(self.count)] = key
         return {"success": True, "node-id": self.count}
 
 
@@ -114,13 +115,13 @@ def test_enrolment_follows_the_keys_that_lie_in_the_folder(folder, link):
 
     assert len(enrolment.enrol(place, server)) == 2
     assert enrolment.enrol(place, server) == []
-    assert sorted(link.nodes.values()) == keys()
+    assert sorted(link.enrolled.values()) == keys()
     renew(folder, ["hospital-1"])
     assert len(enrolment.enrol(place, server)) == 2
-    assert sorted(link.nodes.values()) == keys(), "the former key counts no longer"
+    assert sorted(link.enrolled.values()) == keys(), "the former key counts no longer"
     (place / "nodes" / "hospital-2.pub").unlink()
     enrolment.enrol(place, server)
-    assert sorted(link.nodes.values()) == keys()
-    link.nodes.clear()
+    assert sorted(link.enrolled.values()) == keys()
+    link.enrolled.clear()
     enrolment.enrol(place, server)
-    assert sorted(link.nodes.values()) == keys(), "a SuperLink that has lost its database is told again"
+    assert sorted(link.enrolled.values()) == keys(), "a SuperLink that has lost its database is told again"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from apps.cli.launcher import assemble_app
-from apps.cli.superlink import PROGRAMS, Flwr, environment_of
+from apps.flower.command import LOOPBACK, Flwr, connection, environment_of, program
 from braincl_med.masking.identity import own_identity
 from braincl_med.records.store import RunStore
 from tests.federation.experiments import tiny
@@ -39,7 +39,7 @@ def started(tmp_path):
         folder.mkdir()
         with (folder / "log").open("wb") as output:
             process = subprocess.Popen(
-                [str(PROGRAMS / command[0]), *command[1:]],
+                [program(command[0]), *command[1:]],
                 cwd=folder,
                 env=environment,
                 stdout=output,
@@ -78,9 +78,7 @@ def within(seconds, holds):
 def test_supernodes_under_masks_and_one_that_is_killed_costs_the_sum_nothing(tmp_path, started):
     start, environment, home = started
     port, *own_ports = free_ports(1 + HOSPITALS)
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "own"\n\n[superlink.own]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    )
+    (home / "config.toml").write_text(connection(LOOPBACK, port, None))
     link = start(
         "link", "flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port),
         "--disable-runtime-dependency-installation",
@@ -108,7 +106,7 @@ def test_supernodes_under_masks_and_one_that_is_killed_costs_the_sum_nothing(tmp
     text = json.dumps(config.model_dump(mode="json", by_alias=True))
     (tmp_path / "overrides.toml").write_text(f"config = {json.dumps(text)}\n")
     flwr = Flwr(home, environment, link)
-    assert flwr.json("run", str(app), "own", "-c", str(tmp_path / "overrides.toml"))["success"]
+    flwr.submit(app, tmp_path / "overrides.toml")
 
     def steps():
         with contextlib.suppress(Exception):

@@ -19,9 +19,9 @@ from apps.deploy.checks.machine import (
     version_findings,
 )
 from apps.deploy.checks.network import ask, clock_finding, connection_finding
-from apps.deploy.flower import vault_of
 from apps.deploy.init import made_with
 from apps.deploy.layout import CA, CERTIFICATE, KEY, NODE_KEY, SECRET, Hospital, Server, read_settings, state_of
+from apps.flower.programs import vault_of
 
 
 def findings_of(folder: Path) -> list[Finding]:

@@ -14,11 +14,12 @@ from functools import partial
 import psutil
 
 from apps.deploy.enrol import flwr_of
-from apps.deploy.flower import CONNECTION, vault_of
 from apps.deploy.init import initialise
 from apps.deploy.layout import read_settings
+from apps.deploy.parts import command_of
 from apps.deploy.submit import state_for, submit
 from apps.deploy.up import Running
+from apps.flower.programs import vault_of
 from braincl_med.federation.checkpoint import folder_of, load_checkpoint
 from braincl_med.federation.coordinator import Coordinator
 from braincl_med.federation.local import local_exchange, local_hospitals
@@ -120,9 +121,9 @@ class Federation:
         flwr = flwr_of(self.folder / "server", self.server)
 
         def is_stopped():
-            running = [run["run-id"] for run in flwr.json("list", CONNECTION)["runs"] if run["status"] == "running"]
+            running = flwr.going_on()
             assert len(running) <= 1
-            return not running or flwr.json("stop", str(running[0]), CONNECTION)["success"]
+            return not running or flwr.stop(running[0])
 
         wait(is_stopped, "flwr stop", 120, glance=1)
 
@@ -175,6 +176,12 @@ class Federation:
         for name in reversed(list(self.running)):
             self.stop(name)
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def bounded(part, folder, settings):
+    """A part's command line; where root calls it, one that modes of folders bind, like a service."""
+    command = command_of(part, folder, settings)
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command] if os.geteuid() == 0 else command
 
 
 def digests(vault):

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from unittest import mock
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from braincl_med.federation.checkpoint import folder_of
 from braincl_med.federation.extend import add_task
 from braincl_med.federation.members import read_members, write_members
 from braincl_med.records.store import RunStore
-from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, SMALL, Federation, reason_of, wait
+from tests.deploy.drills.federation import HOSPITALS, LONGEST_SECONDS, SMALL, Federation, bounded, reason_of, wait
 
 pytestmark = [
     pytest.mark.flower,
@@ -39,8 +40,9 @@ def federation(tmp_path_factory):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     federation = Federation(tmp_path_factory.mktemp("drills") / "federation")
     try:
-        federation.start("server", *HOSPITALS)
-        yield federation
+        with mock.patch("apps.deploy.up.command_of", bounded):
+            federation.start("server", *HOSPITALS)
+            yield federation
     finally:
         federation.close()
 
@@ -109,7 +111,7 @@ def test_another_app_is_refused_by_every_hospital(federation, tmp_path):
     mark, told = tmp_path / "was here", tmp_path / "told"
     (app / "other" / "client.py").write_text(OTHER_CLIENT.format(mark=str(mark)))
     (app / "other" / "server.py").write_text(OTHER_SERVER.format(told=str(told)))
-    assert flwr_of(federation.folder / "server", federation.server).json("run", str(app), "own")["success"]
+    flwr_of(federation.folder / "server", federation.server).submit(app)
     wait(told.is_file, "the other app's server", 120)
     assert told.read_text().count("another app") == len(HOSPITALS), told.read_text()
     assert not mark.exists()
@@ -135,6 +137,14 @@ def test_a_full_disk_in_encode(federation):
 
 
 @pytest.mark.usefixtures("sound")
+def test_a_read_only_vault_in_encode(federation):
+    with read_only(federation.vault("hospital-2").parent, federation.vault("hospital-2")):
+        reason = reason_of(federation.run(resume=True))
+    assert "hospital-2: " in reason, reason
+    assert "cannot be written: the folder is read-only" in reason, reason
+
+
+@pytest.mark.usefixtures("sound")
 def test_a_hospital_that_is_killed_while_it_writes_its_vault(federation):
     run = federation.run(resume=True)
     vault = federation.vault("hospital-2")
@@ -152,6 +162,15 @@ def test_a_full_disk_of_the_server_in_wake(federation):
         process.rlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
     assert "a full disk leaves none" in (reason := reason_of(run)), reason
     assert [step.phase for step in federation.steps()] == ["encode"]
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_read_only_folder_of_the_server(federation):
+    recorded = federation.steps()
+    with read_only(folder_of(federation.state, "drill")):
+        reason = reason_of(federation.run(resume=True))
+    assert "cannot be written: the folder is read-only" in reason, reason
+    assert federation.steps() == recorded
 
 
 @pytest.mark.usefixtures("sound")
@@ -218,6 +237,17 @@ def full_disk(federation, hospital):
     app.rlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
     yield
     app.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@contextlib.contextmanager
+def read_only(*folders):
+    """Nothing can be made in these folders, for as long as the block lasts."""
+    there = [folder for folder in folders if folder.is_dir()]
+    for folder in there:
+        folder.chmod(0o500)
+    yield
+    for folder in there:
+        folder.chmod(0o700)
 
 
 def test_one_that_joins_later_is_too_late_in_sleep_and_away_after_it(federation):

@@ -1,14 +1,13 @@
-"""Flower 1.41's flags, environment, addresses and HTTP paths."""
+"""Flower 1.41's programs: their flags, environment, addresses and HTTP paths."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from apps.cli.superlink import LOOPBACK, PROGRAMS, environment_of
 from apps.deploy.layout import CA, CERTIFICATE, KEY, NODE_KEY, SECRET, Hospital, Server, state_of
+from apps.flower.command import LOOPBACK, environment_of, program, quoted
+from braincl_med.foundation.processes import LAUNCHER_VARIABLE
 
-CONNECTION = "own"
-"""The SuperLink's name in `config.toml`."""
 FLEET = (
     "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages", "get-run", "get-fab",
     "push-object", "pull-object", "confirm-message-received",
@@ -32,12 +31,32 @@ def link_address(server: Server) -> tuple[str, int]:
     return (LOOPBACK, server.local_port) if server.proxy else (server.host, server.port)
 
 
+def simulating_superlink(port: int) -> list[str]:
+    """A SuperLink on this machine alone, which starts apps and simulates nodes itself."""
+    return [
+        program("flower-superlink"),
+        "--insecure",
+        "--simulation",
+        "--isolation", "subprocess",
+        "--host", LOOPBACK, "--port", str(port),
+        "--disable-runtime-dependency-installation",
+    ]  # fmt: skip
+
+
+def simulated(hospitals: int, cores_per_hospital: int, gpus: int) -> str:
+    """Flower's configuration of simulated hospitals, who share the machine's GPUs evenly."""
+    federation = f"num-supernodes={hospitals} client-resources-num-cpus={cores_per_hospital}"
+    if gpus:
+        federation += f" client-resources-num-gpus={1000 // -(-hospitals // gpus) / 1000}"
+    return federation
+
+
 def superlink(folder: Path, server: Server) -> list[str]:
     """The SuperLink, which runs no app itself: its executor must know the secret."""
     host, port = link_address(server)
     database = state_of(folder, server) / "superlink.db"
     return [
-        str(PROGRAMS / "flower-superlink"),
+        program("flower-superlink"),
         "--ssl-ca-certfile", str(folder / CA),
         "--ssl-certfile", str(folder / CERTIFICATE),
         "--ssl-keyfile", str(secret_path(folder, KEY)),
@@ -54,7 +73,7 @@ def executor(folder: Path, server: Server) -> list[str]:
     """What starts the server app of a run that was submitted on the server."""
     host, port = link_address(server)
     return [
-        str(PROGRAMS / "flower-superexec"),
+        program("flower-superexec"),
         "--runtime-api-address", f"{host}:{port}",
         "--root-certificates", str(folder / CA),
         "--superexec-auth-secret-file", str(secret_path(folder, SECRET)),
@@ -64,7 +83,7 @@ def executor(folder: Path, server: Server) -> list[str]:
 def supernode(folder: Path, hospital: Hospital) -> list[str]:
     """A hospital's SuperNode, which runs no app itself; its own port is open to this machine alone."""
     return [
-        str(PROGRAMS / "flower-supernode"),
+        program("flower-supernode"),
         "--root-certificates", str(folder / CA),
         "--superlink", f"{hospital.host}:{hospital.port}",
         "--auth-supernode-private-key", str(secret_path(folder, NODE_KEY)),
@@ -92,22 +111,14 @@ def vault_of(folder: Path, hospital: Hospital) -> Path:
     return state_of(folder, hospital) / "vault"
 
 
-def _toml(value: str | int | float | bool) -> str:
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def connection(host: str, port: int, authority: Path) -> str:
-    """`config.toml` of a FLWR_HOME whose one connection is this SuperLink; `flwr` wants the absolute path."""
-    return (
-        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
-        f'address = "{host}:{port}"\nroot-certificates = {_toml(str(authority))}\n'
-    )
-
-
 def environment(inherited: Mapping[str, str], home: Path) -> dict[str, str]:
     """The environment of Flower's programs: nothing that steers them elsewhere, a home of their own."""
     kept = environment_of(inherited, home, os.getpid())
-    kept.pop("BRAINCL_LAUNCHER")  # a federation goes on when the terminal that submitted a run is closed
+    kept.pop(LAUNCHER_VARIABLE)  # a federation goes on when the terminal that submitted a run is closed
     return kept | {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": str(STEP_SECONDS)}
+
+
+def _toml(value: str | int | float | bool) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""Flower's programs and its `flwr` command: the one place that knows their flags, words, addresses and paths."""
