@@ -44,7 +44,7 @@ sleep: {rounds: 1, epochs: 2, batch-size: 16, learning-rate: 0.02}
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
 PHASES = ("encode", "wake", "select", "sleep", "calibrate", "evaluate")
 LONGEST_SECONDS = 900.0
-GLANCE_SECONDS = 0.02
+GLANCE_SECONDS = 0.1
 
 
 class Federation:
