@@ -1,6 +1,7 @@
 """The phases that methods share: train the whole network, calibrate its statistics, solve its classifier."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from braincl_med.cortex.backbones import has_batch_statistics
@@ -11,11 +12,12 @@ from braincl_med.messages.order import Order
 from braincl_med.messages.report import Report
 from braincl_med.methods.phase import BUFFERS, FEATURE_MOMENTS, WEIGHTS, Answer, Phase, Schedule, Site, rounds
 from braincl_med.methods.private import tell_update
+from braincl_med.phases.budget import Draw, bounded, everything
 from braincl_med.phases.dpsgd import Sampling, sleep_privately
 from braincl_med.phases.objectives import objective_of
 from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.phases.sleep import CALIBRATION_BATCH, calibrate, sleep
-from braincl_med.settings.config import ExperimentConfig
+from braincl_med.settings.config import ExperimentConfig, SleepConfig
 from braincl_med.streams.tasks import Scans
 
 FEWEST = 2
@@ -40,11 +42,28 @@ def train(site: Site, order: Order) -> Report:
     if site.config.privacy.mode == "updates":
         return _train_privately(site, order, samples)
     cortex = method.network(order.weights, site.config.cortex)
-    objective = method.objective(site, order, cortex) or objective_of(config, samples.labels, cortex)
+    draw = _draw_of(config, order)
+    taken = samples.labels[_first_draw(draw, samples.labels, site.seed(order))]
+    objective = method.objective(site, order, cortex) or objective_of(config, taken, cortex)
     dithering = config.dithering if method.recalls else 0.0
     progress = bar(f"{site.name} {order.phase}")
-    loss = sleep(cortex, samples, config, order.round, site.seed(order), dithering, objective, progress)
+    loss = sleep(cortex, samples, config, order.round, site.seed(order), dithering, objective, progress, draw=draw)
     return learned(site, order, cortex, WEIGHTS, samples, loss)
+
+
+def _draw_of(config: SleepConfig, order: Order) -> Draw:
+    """What an epoch takes: the first task's all, for no other one came before."""
+    if config.budget is None or not order.task:
+        return everything
+    known = order.registry.seen(order.task)
+    return bounded(order.registry.seen(order.task - 1), known, config.budget)
+
+
+def _first_draw(draw: Draw, labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """The samples of one epoch, by which a loss balances classes; what is drawn afterwards is not changed by it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return draw(torch.from_numpy(labels)).numpy()
 
 
 def _train_privately(site: Site, order: Order, samples: Scans) -> Report:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from braincl_med.cortex.cortex import Cortex, scans_to_tensor
 from braincl_med.foundation.progress import Progress
+from braincl_med.phases.budget import Draw, everything
 from braincl_med.phases.rounds import epochs_of_round
 from braincl_med.settings.config import SleepConfig
 from braincl_med.streams.tasks import Scans
@@ -68,6 +69,7 @@ def sleep(
     objective: Objective = cross_entropy,
     progress: Progress | None = None,
     optimiser_of: Optimiser = momentum_descent,
+    draw: Draw = everything,
 ) -> float:
     """Train the whole network for one round's share of the epochs.
 
@@ -82,6 +84,7 @@ def sleep(
         objective: the loss.
         progress: called after each epoch.
         optimiser_of: makes what takes the steps.
+        draw: which samples an epoch takes.
 
     Returns:
         The mean loss of the last epoch.
@@ -90,14 +93,15 @@ def sleep(
     cortex.train()
     device = cortex.device
     images = torch.from_numpy(recalled.images).to(device).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(recalled.labels).to(device)
+    classes = torch.from_numpy(recalled.labels)
+    labels = classes.to(device)
     optimiser = optimiser_of(cortex, config)
     first, epochs = epochs_of_round(config.epochs, config.rounds, round_number)
-    batches = _batches(len(labels), config.batch_size)
     loss_sum = torch.zeros((), device=device)
     for epoch in range(epochs):
         loss_sum.zero_()
-        order = torch.randperm(len(labels)).to(device)
+        order = draw(classes).to(device)
+        batches = _batches(len(order), config.batch_size)
         for number, place in enumerate(batches):
             chosen = order[place]
             rate = learning_rate(config, (first + epoch + number / len(batches)) / config.epochs)
@@ -110,8 +114,8 @@ def sleep(
             optimiser.step()
             loss_sum += loss.detach() * len(chosen)
         if progress is not None:
-            progress(epoch + 1, epochs, f"loss {float(loss_sum) / len(labels):.3f}")
-    return float(loss_sum) / len(labels)
+            progress(epoch + 1, epochs, f"loss {float(loss_sum) / len(order):.3f}")
+    return float(loss_sum) / len(order)
 
 
 @torch.no_grad()

@@ -156,6 +156,8 @@ class SleepConfig(Section):
     the logarithm of each class's share to the logits in training (Menon et al. 2021), both as this hospital has them.
     `proximal` is FedProx's μ (Li et al. 2020). `classifier: discriminant` solves the classifier after the last round
     from moments of all hospitals' features, for which skewed classes are none (`phases.discriminant`).
+    With a `budget` an epoch takes the new task and that many times its number of samples from all former ones
+    (`phases.budget`): a task costs as much as the one before it. Without, an epoch takes everything.
     """
 
     enabled: bool = True
@@ -172,6 +174,7 @@ class SleepConfig(Section):
     balance: Literal["none", "loss", "logits"] = "none"
     proximal: float = Field(default=0, ge=0)
     classifier: Literal["trained", "discriminant"] = "trained"
+    budget: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
