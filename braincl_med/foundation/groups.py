@@ -11,6 +11,9 @@ OLDEST = 130
 SEXES = {"female": "female", "f": "female", "male": "male", "m": "male", "other": "other", "o": "other", "x": "other"}
 TOLD = {"age": {band for _, band in AGES}, "sex": set(SEXES.values())}
 """Groups of a kind that has no others."""
+UNKNOWN = {"", "unknown", "unk", "u", "na", "n/a", "nan", "none", "null", "not known", "not stated", "?", "-"}
+"""How tables say that they do not know: such a scan belongs to no group of that kind."""
+YEARS = re.compile(r"(\d{1,3})(\.\d{1,6})?", re.ASCII)
 DEVICE = re.compile(r"[a-z0-9][a-z0-9 ._+-]{0,38}")
 COLUMNS = ("age", "sex", "device")
 NAME = r"^(age|sex|device): [a-z0-9][a-z0-9 ._+-]{0,38}$"
@@ -23,16 +26,24 @@ EXPECTED = {
 
 
 def group_of(kind: str, text: str) -> str | None:
-    """The group that a text in column `kind` names, such as `age: 60 to 79`; None where it names none."""
+    """The group that a text in column `kind` names, such as `age: 60 to 79`; None where it says that it is not known.
+
+    Raises:
+        ValueError: it is no such text; the message says what was expected.
+    """
     text = " ".join(text.casefold().split())
+    if text in UNKNOWN:
+        return None
     if kind == "age":
-        years = int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else OLDEST + 1
+        years = int(told[1]) if (told := YEARS.fullmatch(text)) else OLDEST + 1
         value = [band for first, band in AGES if first <= years][-1] if years <= OLDEST else None
     elif kind == "sex":
         value = SEXES.get(text)
     else:
         value = text if DEVICE.fullmatch(text) else None
-    return None if value is None else f"{kind}: {value}"
+    if value is None:
+        raise ValueError(f"expected {EXPECTED[kind]}, or nothing")
+    return f"{kind}: {value}"
 
 
 def is_group(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import get_args
 from braincl_med.foundation.arrays import Split
 from braincl_med.foundation.errors import DataError
 from braincl_med.foundation.files import reading_error
-from braincl_med.foundation.groups import COLUMNS, EXPECTED, group_of
+from braincl_med.foundation.groups import COLUMNS, group_of
 
 MANIFEST = "manifest.csv"
 NEEDED = ("path", "label")
@@ -85,10 +85,11 @@ def _row(fields: list[str], columns: list[str], where: str) -> Row:
         raise DataError(f"{where}, has a frame that is no number from 0 on")
     groups = []
     for kind in COLUMNS:
-        if text := told.get(kind, ""):
-            group = group_of(kind, text)
-            if group is None:
-                raise DataError(f"{where}, has an unknown {kind}, expected {EXPECTED[kind]}, or nothing")
+        try:
+            group = group_of(kind, told.get(kind, ""))
+        except ValueError as error:
+            raise DataError(f"{where}, has an unknown {kind}, {error}") from None
+        if group is not None:
             groups.append(group)
     number = int(frame) if frame else None
     return Row(told["path"], told["label"], told.get("patient", ""), SPLITS.get(split), number, tuple(groups))

@@ -98,11 +98,14 @@ def test_a_manifest_says_what_a_file_is_and_paths_stay_in_its_folder(tmp_path):
 
 def test_a_manifest_says_to_which_groups_of_patients_a_scan_belongs(tmp_path):
     lines = ["path,label,AGE,sex,device", "a.png,x,64,F,Scanner A", "b.png,x,17,,", "c.png,x,80,male,"]
+    lines += ["d.png,x,60.0,Unknown,n/a", "e.png,x,?,-,unknown"]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     assert [row.groups for row in rows_of(tmp_path / "manifest.csv")] == [
         ("age: 60 to 79", "sex: female", "device: scanner a"),
         ("age: 0 to 17",),
         ("age: 80 and above", "sex: male"),
+        ("age: 60 to 79",),
+        (),
     ]
     assert [entry.groups for entry in list_scans(tmp_path)][1] == ("age: 0 to 17",)
     assert all(re.fullmatch(NAME, group) for row in rows_of(tmp_path / "manifest.csv") for group in row.groups)
@@ -113,6 +116,8 @@ def test_a_manifest_says_to_which_groups_of_patients_a_scan_belongs(tmp_path):
     [
         (b"path,label,age\na.png,x,1961-03-04", "line 2, has an unknown age, expected a number of years"),
         (b"path,label,age\na.png,x,131", "line 2, has an unknown age"),
+        (b"path,label,age\na.png,x,-5", "line 2, has an unknown age"),
+        (b"path,label,age\na.png,x,5.", "line 2, has an unknown age"),
         (b"path,label,sex\na.png,x,maybe", "line 2, has an unknown sex, expected female, male or other"),
         (b"path,label,device\na.png,x,=1+1", "line 2, has an unknown device"),
         (b"path\na.png", "no column 'label'"),
