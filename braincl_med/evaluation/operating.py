@@ -1,7 +1,11 @@
 """A network's operating point: what its logits are divided by, and below which score a scan is set aside.
 
-    hospital: known scans ─► Σ −log p at each temperature, histogram of the score, scans by class ─┐ add up
-    server:   the temperature of least loss, the threshold that sets a share of known scans aside ◄┘
+    hospital: known scans ─► Σ −log p at each temperature, histograms of scores, scans by class ─┐ add up
+    server:   the temperature of least loss, thresholds that set a share of known scans aside   ◄┘
+
+Familiarity finds scans that resemble nothing, the largest softmax finds mistakes, and each misses what the other
+finds (docs/evaluation.md): a network that carries familiarity sets aside what is low in either, half of the share by
+each.
 
 One temperature for all logits changes no answer, only how sure it sounds (Guo et al. 2017). As everywhere in
 evaluation no figure of a single scan leaves a hospital.
@@ -46,6 +50,7 @@ IN_WORDS: dict[Source | Literal["mixed"], str] = {
 }
 Score = Literal["familiarity", "max-softmax"]
 """By what scans are set aside: how like they are to what is remembered, or how sure the classifier is."""
+SCORES: tuple[Score, ...] = get_args(Score)
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
@@ -141,8 +146,10 @@ class OperatingPoint(BaseModel):
     Attributes:
         temperature: what logits are divided by before they become probabilities.
         threshold: a scan whose score lies below is set aside for a person to read.
-        share: of known scans, those that the threshold was to set aside at most.
-        set_aside: the share of the scans it was measured on that it does set aside.
+        sure: beside familiarity, the largest softmax probability before calibration below which a scan is set aside
+            too; None where the classifier's is the only score, or hospitals told of familiarity alone.
+        share: of known scans, those that were to be set aside at most.
+        set_aside: the share of the scans it was measured on that it does set aside; at most so many of two scores.
         score: the kind of score, larger for more familiar scans.
         source: what scans it was measured on; "mixed" where not all were of one kind.
         counts: how many of them each class had, by class number.
@@ -154,6 +161,7 @@ class OperatingPoint(BaseModel):
     # Twice as far as the grid reaches: what lies beyond was not measured, and divides logits to nothing or infinity.
     temperature: float = Field(ge=float(TEMPERATURES[0]) / 2, le=2 * float(TEMPERATURES[-1]), allow_inf_nan=False)
     threshold: float = Field(allow_inf_nan=False)
+    sure: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     share: Share
     set_aside: Share
     score: Score
@@ -165,6 +173,8 @@ class OperatingPoint(BaseModel):
     def _reachable(self) -> Self:
         if not EDGES[self.score][0] <= self.threshold <= EDGES[self.score][-1]:
             raise ValueError(f"no {self.score} score is {self.threshold}")
+        if self.sure is not None and self.score == "max-softmax":
+            raise ValueError("the largest softmax has two thresholds")
         return self
 
     @property
@@ -179,11 +189,18 @@ class OperatingPoint(BaseModel):
 
     def __str__(self) -> str:
         return (
-            f"temperature {self.temperature:.3g} and threshold {self.threshold:.4g} of the {self.score} score were "
+            f"temperature {self.temperature:.3g} and {self._thresholds} were "
             f"measured on {self.scans:,} {IN_WORDS[self.source]}, of {self.classes} of {len(self.counts)} classes at "
-            f"{self.hospitals} {'hospital' if self.hospitals == 1 else 'hospitals'}; {100 * self.set_aside:.1f} % of "
+            f"{self.hospitals} {'hospital' if self.hospitals == 1 else 'hospitals'}; "
+            f"{'' if self.sure is None else 'at most '}{100 * self.set_aside:.1f} % of "
             f"these are set aside (at most {100 * self.share:.3g} % were to be)"
         )
+
+    @property
+    def _thresholds(self) -> str:
+        if self.sure is None:
+            return f"threshold {self.threshold:.4g} of the {self.score} score"
+        return f"thresholds {self.threshold:.4g} of the {self.score} score and {self.sure:.3g} of the largest softmax"
 
 
 def enough(held_out: Counts, present: Counts) -> bool:
@@ -199,13 +216,25 @@ def enough(held_out: Counts, present: Counts) -> bool:
 def join(told: Sequence[Sequence[Known]], score: Score, share: float = SHARE) -> OperatingPoint | None:
     """The operating point that all hospitals' sums determine; None where there is no known scan.
 
-    Held-out scans decide alone where they are `enough`; otherwise all scans do.
+    Held-out scans decide alone where they are `enough`; otherwise all scans do. Beside familiarity the classifier
+    sets half of the share aside, if hospitals tell of it.
 
     Args:
-        told: of each hospital, the sums over its scans of each source, all of as many classes.
-        score: by which scans are to be set aside; what is told of another does not count.
+        told: of each hospital, the sums over its scans of each source and score, all of as many classes.
+        score: by which scans are to be set aside; the classifier's own, or familiarity and it.
         share: of known scans, to be set aside at most.
     """
+    sure = _by(told, "max-softmax", share / 2) if score == "familiarity" else None
+    if sure is None:
+        return _by(told, score, share)
+    familiar = _by(told, score, share / 2)
+    return familiar and familiar.model_copy(
+        update={"sure": sure.threshold, "share": share, "set_aside": familiar.set_aside + sure.set_aside}
+    )
+
+
+def _by(told: Sequence[Sequence[Known]], score: Score, share: float) -> OperatingPoint | None:
+    """The operating point of one score; what is told of another does not count."""
     usable = [[known for known in one if known.score == score and known.histogram.sum()] for one in told]
     held_out = [[known for known in one if known.source in HELD_OUT] for one in usable]
     if not any(usable):

@@ -29,8 +29,8 @@ from braincl_med.streams.tasks import Registry
 
 NAME = "checkpoint.json"
 FORMER = "former"
-Version = Literal[1, 2, 3, 4]
-VERSION: Version = 4
+Version = Literal[1, 2, 3, 4, 5]
+VERSION: Version = 5
 KEPT = 4
 """How many former checkpoints are kept: of the last steps so many, and of the ends of tasks."""
 TENSORS = ("weights-*.safetensors", "moments-*.safetensors")
@@ -50,8 +50,8 @@ class Checkpoint(BaseModel):
         start: SHA-256 of the file of weights that its backbone began from, empty where these were drawn.
         weights: file name of the shared network, empty before the first task.
         sha256: of that file.
-        operating: how the network's logits become answers, since version 3; None until it is evaluated, and where no
-            hospital has known scans.
+        operating: how the network's logits become answers, since version 3, by two scores since 5; None until it is
+            evaluated, and where no hospital has known scans.
         moments, moments_sha256: of the file that says where features of known scans lie, if the operating point
             needs it.
     """

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from braincl_med.cortex.cortex import Weights
 from braincl_med.cortex.gaussians import MOMENTS
-from braincl_med.evaluation.operating import SOURCES, TEMPERATURES
+from braincl_med.evaluation.operating import SCORES, SOURCES, TEMPERATURES, Score
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.federation.aggregate import ROWS
 from braincl_med.foundation.errors import FederationError
@@ -95,15 +95,15 @@ def _evaluation(order: Order, classes: int) -> Iterator[Field]:
     for item in STORED:
         yield Field(f"storage.{item}", (), BYTES, whole=True)
     yield Field(HOLDERS, (), 1, whole=True)
-    for source in SOURCES:
-        yield Field(f"known.{source}.losses", (len(TEMPERATURES),), LOSSES)
-        yield Field(f"known.{source}.histogram", (len(EDGES[_score(order)]) - 1,), COUNTS, whole=True)
-        yield Field(f"known.{source}.classes", (classes,), COUNTS, whole=True)
+    for score, source in product(_scores(order), SOURCES):
+        yield Field(f"known.{score}.{source}.losses", (len(TEMPERATURES),), LOSSES)
+        yield Field(f"known.{score}.{source}.histogram", (len(EDGES[score]) - 1,), COUNTS, whole=True)
+        yield Field(f"known.{score}.{source}.classes", (classes,), COUNTS, whole=True)
 
 
-def _score(order: Order) -> str:
-    """The score of which known scans are told, as in `methods.evaluate`."""
-    return "familiarity" if any(name.startswith(MOMENTS) for name in order.weights) else "max-softmax"
+def _scores(order: Order) -> tuple[Score, ...]:
+    """The scores that are told of known scans, as in `methods.evaluate`."""
+    return SCORES if any(name.startswith(MOMENTS) for name in order.weights) else ("max-softmax",)
 
 
 def values_of(
@@ -149,7 +149,7 @@ def _counted(report: Report) -> Iterator[tuple[str, Numbers]]:
     yield HOLDERS, np.array(float(bool(told.get("known"))))
     for known in told.get("known", ()):
         for part in ("losses", "histogram", "classes"):
-            yield f"known.{known['source']}.{part}", np.array(known[part], np.float64)
+            yield f"known.{known['score']}.{known['source']}.{part}", np.array(known[part], np.float64)
 
 
 def report_of(
@@ -212,14 +212,14 @@ def _figures(sums: Mapping[str, Numbers], order: Order, smallest: int | None) ->
         if counts.sum() >= smallest:
             scores.setdefault(kind, {})[group] = counts.tolist()
     known = []
-    for source in SOURCES:
-        told = {part: sums[f"known.{source}.{part}"] for part in ("losses", "histogram", "classes")}
+    for score, source in product(_scores(order), SOURCES):
+        told = {part: sums[f"known.{score}.{source}.{part}"] for part in ("losses", "histogram", "classes")}
         if told["classes"].sum() >= smallest:
             classes = np.where(told["classes"] < smallest, 0, told["classes"]).astype(int)
             known.append(
                 {
                     "source": source,
-                    "score": _score(order),
+                    "score": score,
                     "losses": told["losses"].tolist(),
                     "histogram": told["histogram"].astype(int).tolist(),
                     "classes": classes.tolist(),

@@ -8,7 +8,7 @@ import torch
 
 from braincl_med.foundation.arrays import Images
 from braincl_med.inference.model import Model
-from braincl_med.inference.network import Network
+from braincl_med.inference.network import Network, surest
 
 TOP = 3
 
@@ -32,11 +32,13 @@ class Answer:
         top: the numbers of the most probable classes and their probabilities, the most probable first; none where the
             network's numbers are not finite.
         score: how familiar the scan is, or how sure the classifier; larger is more.
+        sure: the largest softmax probability before calibration.
     """
 
     verdict: Verdict
     top: tuple[tuple[int, float], ...]
     score: float
+    sure: float
 
     @property
     def number(self) -> int:
@@ -47,28 +49,31 @@ class Answer:
 def answers(network: Network, model: Model, images: Images) -> list[Answer]:
     """Answers to scans (n, size, size, 3), n ≥ 1."""
     with torch.inference_mode():
-        _, probabilities, scores = (
-            t.cpu().numpy() for t in network(torch.from_numpy(images).to(network.cortex.device))
-        )
+        logits, probabilities, scores = network(torch.from_numpy(images).to(network.cortex.device))
+        given = (probabilities, scores, surest(logits))
+        probabilities, scores, sure = (t.cpu().numpy() for t in given)
     finite = np.isfinite(probabilities).all(1) & np.isfinite(scores)
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     tops = np.take_along_axis(probabilities, order, 1)
     return [
-        Answer(_verdict(model, score), tuple(zip(numbers, shares, strict=True)), score) if sound else _none(model)
-        for numbers, shares, score, sound in zip(
-            order.tolist(), tops.tolist(), scores.tolist(), finite.tolist(), strict=True
+        Answer(_verdict(model, score, certain), tuple(zip(numbers, shares, strict=True)), score, certain)
+        if sound
+        else _none(model)
+        for numbers, shares, score, certain, sound in zip(
+            order.tolist(), tops.tolist(), scores.tolist(), sure.tolist(), finite.tolist(), strict=True
         )
     ]
 
 
 def _none(model: Model) -> Answer:
     """What is said of a scan that drives the network to infinity, or by a network that is damaged."""
-    return Answer(Verdict.UNKNOWN if model.familiarity else Verdict.UNSURE, (), float("nan"))
+    return Answer(Verdict.UNKNOWN if model.familiarity else Verdict.UNSURE, (), float("nan"), float("nan"))
 
 
-def _verdict(model: Model, score: float) -> Verdict:
-    if model.operating is None:
+def _verdict(model: Model, score: float, sure: float) -> Verdict:
+    operating = model.operating
+    if operating is None:
         return Verdict.UNGAUGED
-    if score >= model.operating.threshold:
-        return Verdict.ANSWERED
-    return Verdict.UNKNOWN if model.operating.score == "familiarity" else Verdict.UNSURE
+    if score < operating.threshold:
+        return Verdict.UNKNOWN if operating.score == "familiarity" else Verdict.UNSURE
+    return Verdict.UNSURE if operating.sure is not None and sure < operating.sure else Verdict.ANSWERED

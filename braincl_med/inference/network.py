@@ -59,9 +59,14 @@ class Network(nn.Module):
         logits = self.cortex.classifier(features)
         probabilities = torch.softmax(logits / self.temperature, 1)
         if not self.familiar:
-            return logits, probabilities, torch.softmax(logits.double(), 1).amax(1)
+            return logits, probabilities, surest(logits)
         offsets = (features.double() @ self.whitening)[:, None] - self.centres
         return logits, probabilities, -offsets.square().sum(2).sqrt().amin(1)
+
+
+def surest(logits: Tensor) -> Tensor:
+    """(n,) the largest softmax probability of logits (n, classes) before calibration, in double precision."""
+    return torch.softmax(logits.double(), 1).amax(1)
 
 
 def pixels(scans: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ from braincl_med.settings.config import CortexConfig, Fit
 from braincl_med.streams.tasks import Registry
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
-FORMAT, VERSION = "braincl-model", 1
+FORMAT, VERSION = "braincl-model", 2
+"""Since version 2 the operating point may have two thresholds."""
 BESIDE = "familiarity."
 CENTRES, WHITENING = BESIDE + "centres", BESIDE + "whitening"
 Shapes = dict[str, tuple[str, tuple[Annotated[int, Field(ge=0)], ...]]]
@@ -53,7 +54,7 @@ class Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["braincl-model"] = "braincl-model"
-    version: int = Field(default=VERSION, ge=VERSION, le=VERSION)
+    version: int = Field(default=VERSION, ge=1, le=VERSION)
     program: str
     experiment: str = Field(max_length=63)
     method: str

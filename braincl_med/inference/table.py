@@ -75,7 +75,7 @@ def _whole(model: Model, row: Row) -> dict[str, Any]:
     if row.answer is None:
         return {**told, "refused": row.refusal and {"kind": row.refusal.kind.value, "reason": row.refusal.reason}}
     if not row.answer.top:
-        nothing = dict.fromkeys(("class", "name", "probability", "score"))
+        nothing = dict.fromkeys(("class", "name", "probability", "score", "sure"))
         return {**told, **nothing, "top": [], "reason": NOT_FINITE}
     top = [
         {
@@ -85,4 +85,5 @@ def _whole(model: Model, row: Row) -> dict[str, Any]:
         }
         for number, probability in row.answer.top
     ]
-    return {**told, **top[0], "top": top, "score": round(row.answer.score, DIGITS)}
+    numbers = {"score": round(row.answer.score, DIGITS), "sure": round(row.answer.sure, DIGITS)}
+    return {**told, **top[0], "top": top, **numbers}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from braincl_med.evaluation.examination import Examination
-from braincl_med.evaluation.operating import LARGEST_LOSS, SOURCES, TEMPERATURES, Score, Source
+from braincl_med.evaluation.operating import LARGEST_LOSS, SCORES, SOURCES, TEMPERATURES, Score, Source
 from braincl_med.evaluation.rejection import EDGES, KNOWN, UNKNOWN
 from braincl_med.messages.report import MOST_SAMPLES
 
@@ -58,7 +58,7 @@ class _Evaluation(BaseModel):
     confusion: Rows
     scores: dict[str, dict[str, Counts]]
     storage: dict[Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,30}$")], Bytes]
-    known: Annotated[list[_Known], Field(max_length=len(SOURCES))] = []
+    known: Annotated[list[_Known], Field(max_length=len(SOURCES) * len(SCORES))] = []
     epsilon: Epsilon | None = None
 
 
@@ -76,8 +76,9 @@ def objection_to_figures(
 
     Args:
         figures: of an evaluation: `confusion` (classes, classes), histograms by score and group, bytes by item, and
-            sums over known scans of each source where there are any (`evaluation.operating.Known`); of other phases:
-            nothing, or samples by class. Under privacy also the ε that the hospital has spent, which is of no scan.
+            sums over known scans of each source and score if there are any (`evaluation.operating.Known`); of other
+            phases: nothing, or samples by class. Under privacy also the ε that the hospital has spent, which is of
+            no scan.
         evaluation: whether an evaluation was asked for.
         classes: known so far.
         noisy: hospitals add noise to their counts (`dp.counts`), which then may be below zero, and tell nothing else.
@@ -105,8 +106,8 @@ def objection_to_figures(
             return f"it tells '{kind[:40]}' of {', '.join(groups)[:80]}, which is no score of known groups"
         if any(len(bins) != len(EDGES[kind]) - 1 for bins in groups.values()):
             return f"its histograms of '{kind}' have not {len(EDGES[kind]) - 1} bins"
-    if len({known.source for known in told.known}) < len(told.known):
-        return "it tells two sums over known scans of one source"
+    if len({(known.source, known.score) for known in told.known}) < len(told.known):
+        return "it tells two sums over known scans of one source and score"
     return next((reason for known in told.known if (reason := known.objection(classes))), None)
 
 

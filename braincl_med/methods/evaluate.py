@@ -13,7 +13,7 @@ from braincl_med.cortex.cortex import Cortex, apart, extract_features
 from braincl_med.cortex.familiarity import Familiarity
 from braincl_med.cortex.gaussians import MOMENTS, moments
 from braincl_med.evaluation.continual import Figures
-from braincl_med.evaluation.operating import Known, Score, Source, enough
+from braincl_med.evaluation.operating import SCORES, Known, Score, Source, enough
 from braincl_med.evaluation.rejection import KNOWN, UNKNOWN, histogram, scores_of
 from braincl_med.foundation.arrays import Images, Labels
 from braincl_med.messages.order import Order
@@ -77,20 +77,21 @@ def _known(
     """Sums over known scans, from which the server takes the network's operating point.
 
     Validation scans of all learned tasks, and beside them what the method trains on where they are not `enough`.
-    Their score must be one that the network has wherever it goes: familiarity only by moments that all hospitals
-    told, else the classifier's own.
+    Their scores must be such that the network has wherever it goes: the classifier's own, and familiarity only by
+    moments that all hospitals told.
     """
     source: Source = "evaluated" if site.config.stream.evaluate == "val" else "validation"
     held_out = list(evaluated)
     if source == "validation":
         held = [site.validation(order.registry, task) for task in range(order.task + 1)]
         held_out = [(scans.labels, _answered(site, cortex, familiarity, scans.images)) for scans in held]
-    score: Score = "max-softmax" if familiarity is None else "familiarity"
-    told = [_summed(source, score, held_out)]
+    scores = SCORES if familiarity is not None else ("max-softmax",)
+    told = [_summed(source, score, held_out) for score in scores]
     classes = len(told[0].classes)
     if samples is not None and not enough(told[0].classes, np.bincount(samples.labels, minlength=classes)):
         answers = _answered(site, cortex, familiarity, samples.images)
-        told.append(_summed("recalls" if site.method.recalls else "training", score, [(samples.labels, answers)]))
+        kind: Source = "recalls" if site.method.recalls else "training"
+        told += [_summed(kind, score, [(samples.labels, answers)]) for score in scores]
     return [known.as_figure() for known in told if known.classes.any()]
 
 

@@ -162,3 +162,20 @@ def test_what_is_told_survives_the_message():
     back = Known.told(told.as_figure())
     assert back.as_figure() == told.as_figure()
     assert join([[back]], "familiarity") == join([[told]], "familiarity")
+
+
+def test_beside_familiarity_the_classifier_sets_half_of_the_share_aside():
+    familiar, scores = known()
+    logits, labels = answers()
+    certain = np.exp(logits - logits.max(1, keepdims=True)).sum(1) ** -1.0
+    sure = Known.of("validation", "max-softmax", logits, certain, labels)
+    point = join([[familiar, sure]], "familiarity")
+    assert point.share == SHARE
+    assert point.temperature == join([[familiar]], "familiarity").temperature
+    by_one, by_other = (scores < point.threshold).mean(), (certain < point.sure).mean()
+    assert 0 < by_one <= SHARE / 2
+    assert 0 < by_other <= SHARE / 2
+    assert ((scores < point.threshold) | (certain < point.sure)).mean() <= point.set_aside <= SHARE
+    assert point.set_aside == pytest.approx(by_one + by_other)
+    assert "of the largest softmax" in str(point)
+    assert join([[familiar, sure]], "max-softmax").sure is None

@@ -56,9 +56,21 @@ def test_the_threshold_sets_the_stated_share_of_known_scans_aside_and_unknown_on
     network = Network.of(model)
     known = [a.verdict for a in answers(network, model, validation)]
     unknown = [a.verdict for a in answers(network, model, phantom.load("phantom-fundus", "test", 28)[0][::10])]
-    assert set(known) | set(unknown) == {Verdict.ANSWERED, Verdict.UNKNOWN}
-    assert known.count(Verdict.UNKNOWN) / len(known) < 0.15
+    assert set(known) | set(unknown) <= {Verdict.ANSWERED, Verdict.UNKNOWN, Verdict.UNSURE}
+    assert 1 - known.count(Verdict.ANSWERED) / len(known) < 0.15
     assert unknown.count(Verdict.UNKNOWN) / len(unknown) > 0.9
+
+
+def test_a_familiar_scan_of_which_the_classifier_is_unsure_is_set_aside_too(model):
+    scans = phantom.load("phantom-smear", "val", 28, np.arange(0, 400, 5))[0]
+    sure = float(np.median([answer.sure for answer in answers(Network.of(model), model, scans)]))
+    strict = dataclasses.replace(model, operating=model.operating.model_copy(update={"sure": sure}))
+    found = answers(Network.of(strict), strict, scans)
+    assert {a.verdict for a in found} >= {Verdict.ANSWERED, Verdict.UNSURE}
+    for answer in found:
+        familiar = answer.score >= strict.operating.threshold
+        assert (answer.verdict is Verdict.UNKNOWN) == (not familiar)
+        assert (answer.verdict is Verdict.UNSURE) == (familiar and answer.sure < sure)
 
 
 def test_a_network_without_a_memory_sets_aside_by_its_confidence_and_says_so(used):

@@ -167,7 +167,7 @@ def test_the_weights_of_another_network_are_refused(used, copy):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda b: b.update(version=2), "has version 2, this program reads up to 1: update it"),
+        (lambda b: b.update(version=3), "has version 3, this program reads up to 2: update it"),
         (lambda b: b.update(format="other"), "describes no exported network"),
         (lambda b: b.update(more=1), "describes no exported network"),
         (lambda b: b.update(size="big"), "describes no exported network"),
@@ -176,7 +176,9 @@ def test_the_weights_of_another_network_are_refused(used, copy):
         (lambda b: b["cortex"].update(network="no-such-net"), "there is no backbone 'no-such-net'"),
         (lambda b: b["registry"]["tasks"].pop(), "holds no network 'small' of 6 classes"),
         (lambda b: b["operating"].update(temperature=0), "describes no exported network"),
-        (lambda b: b["operating"].update(score="max-softmax", threshold=0.5), "score is not the one"),
+        (lambda b: b["operating"].update(score="max-softmax", threshold=0.5, sure=None), "score is not the one"),
+        (lambda b: b["operating"].update(score="max-softmax", threshold=0.5), "describes no exported network"),
+        (lambda b: b["operating"].update(sure=1.5), "describes no exported network"),
         (lambda b: b["operating"]["counts"].pop(), "is that of 8 classes, there are 9"),
         (lambda b: b["tensors"].pop("classifier.bias"), "holds no network 'small' of 9 classes"),
         (lambda b: b["tensors"].update({"classifier.bias": ["float32", [9.0]]}), "describes no exported network"),
@@ -239,3 +241,10 @@ def test_another_file_or_an_empty_folder_is_no_network(copy, tmp_path):
     ):
         with pytest.raises(VaultError, match=reason):
             read_model(path)
+
+
+def test_a_model_of_the_former_version_sets_aside_by_its_one_score(copy):
+    resealed(copy, lambda b: (b.update(version=1), b["operating"].pop("sure")))
+    former = read_model(copy)
+    assert former.operating.score == "familiarity"
+    assert former.operating.sure is None

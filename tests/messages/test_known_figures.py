@@ -21,9 +21,11 @@ def test_sums_over_known_scans_may_be_told_and_left_out():
     assert objection_to_figures({"confusion": [[0] * 3] * 3, "scores": {}, "storage": {}}, True, 3) is None
 
 
-def test_a_source_is_told_of_once():
-    assert "two sums over known scans of one source" in objection(SOUND, SOUND)
-    assert "its figures cannot be used: known" in objection(*[SOUND] * 5)
+def test_a_source_is_told_of_once_by_each_score():
+    assert "two sums over known scans of one source and score" in objection(SOUND, SOUND)
+    familiar = Known.of("validation", "familiarity", LOGITS, np.full(3, -9.0), LABELS).as_figure()
+    assert objection(SOUND, familiar) is None
+    assert "its figures cannot be used: known" in objection(*[SOUND] * 9)
 
 
 def test_each_scan_may_cost_as_much_as_the_least_probable_class():

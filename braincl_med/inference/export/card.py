@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from braincl_med.evaluation.intervals import wilson
-from braincl_med.evaluation.operating import OperatingPoint
+from braincl_med.evaluation.operating import OperatingPoint, Score
 from braincl_med.evaluation.rejection import EDGES, UNKNOWN, answering
 from braincl_med.evaluation.tally import Counts
 from braincl_med.foundation.page import Block, Page, Points, Table
@@ -137,7 +137,7 @@ def _unknown(store: RunStore, summary: Summary, model: Model) -> Iterator[Block]
     else:
         yield f"Unknown scans: {NONE}."
     if model.operating is not None:
-        yield _at_the_threshold(store, model, model.operating)
+        yield from _at_the_thresholds(store, model, model.operating)
     if model.operating is not None and model.operating.score != "familiarity":
         yield _sentence(BY_CONFIDENCE)
 
@@ -148,11 +148,16 @@ def _rejection(row: RejectionRow, summary: Summary) -> tuple[str, ...]:
     return (row.score, *(NONE if isnan(figure) else _percent(figure) for figure in figures))
 
 
-def _at_the_threshold(store: RunStore, model: Model, operating: OperatingPoint) -> str:
-    groups: Mapping[str, Counts] = store.scores(model.experiment, len(model.registry.tasks) - 1).get(
-        operating.score, {}
-    )
-    first = int(np.searchsorted(EDGES[operating.score], operating.threshold))
+def _at_the_thresholds(store: RunStore, model: Model, operating: OperatingPoint) -> Iterator[str]:
+    yield _at(store, model, operating.score, operating.threshold)
+    if operating.sure is not None:
+        yield _at(store, model, "max-softmax", operating.sure)
+        yield "A scan is set aside by either; how many by both was not counted."
+
+
+def _at(store: RunStore, model: Model, score: Score, threshold: float) -> str:
+    groups: Mapping[str, Counts] = store.scores(model.experiment, len(model.registry.tasks) - 1).get(score, {})
+    first = int(np.searchsorted(EDGES[score], threshold))
     found = answering(groups, first)
     kinds = {"near": found.near_rejected, "far": found.far_rejected}
     told = [
@@ -163,7 +168,7 @@ def _at_the_threshold(store: RunStore, model: Model, operating: OperatingPoint) 
     if isnan(found.answered):
         return f"At the stored threshold: {NONE}."
     return (
-        f"At the stored threshold of {operating.score}, of the evaluated scans {_percent(1 - found.answered)} of "
+        f"At the stored threshold of {score}, of the evaluated scans {_percent(1 - found.answered)} of "
         f"known ones{''.join(f' and {text}' for text in told)} are set aside; of the known ones that are answered "
         f"{_percent(found.accuracy)} are right."
     )

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from braincl_med.evaluation.operating import OperatingPoint
 from braincl_med.foundation.arrays import Images
 from braincl_med.foundation.errors import BrainclError
 from braincl_med.inference.model import Model
-from braincl_med.inference.network import Network
+from braincl_med.inference.network import Network, surest
 from braincl_med.streams import phantom
 
 OPSET = 20
@@ -43,11 +44,13 @@ class Compared:
 
 
 class _Graph(nn.Module):
-    """What is exported: the network, and whether a scan is set aside where a threshold is known."""
+    """What is exported: the network, and whether a scan is set aside where thresholds are known."""
 
-    def __init__(self, network: Network, threshold: float | None) -> None:
+    def __init__(self, network: Network, operating: OperatingPoint | None) -> None:
         super().__init__()
-        self.network, self.threshold = network, threshold
+        self.network = network
+        self.threshold = operating.threshold if operating else None
+        self.sure = operating.sure if operating else None
 
     def forward(self, scans: Tensor) -> tuple[Tensor, ...]:
         logits, probabilities, score = self.network(scans)
@@ -55,6 +58,8 @@ class _Graph(nn.Module):
             return logits, probabilities, score
         # Comparisons with what is no number are false: so it is set aside.
         answered = (score >= self.threshold) & (probabilities.sum(1) > 0)
+        if self.sure is not None:
+            answered = answered & (surest(logits) >= self.sure)
         return logits, probabilities, score, ~answered
 
 
@@ -106,7 +111,7 @@ def drawn(size: int, count: int = SCANS) -> Images:
 
 def _exported(model: Model, network: Network) -> bytes:
     operating = model.operating
-    graph = _Graph(network, operating.threshold if operating else None).eval()
+    graph = _Graph(network, operating).eval()
     outputs = [*OUTPUTS, *([SET_ASIDE] if operating else [])]
     example = torch.zeros(2, model.size, model.size, 3, dtype=torch.uint8)
     with _quiet():
@@ -137,6 +142,7 @@ def _exported(model: Model, network: Network) -> bytes:
         "braincl-size": str(model.size),
         "braincl-score": operating.score if operating else "",
         "braincl-threshold": repr(operating.threshold) if operating else "",
+        "braincl-sure": "" if operating is None or operating.sure is None else repr(operating.sure),
         "braincl-temperature": repr(model.temperature),
     }
     for key, value in told.items():
