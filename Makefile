@@ -64,7 +64,7 @@ test: lint  ## lint, then the whole test suite
 
 .PHONY: deploy-test
 deploy-test: setup  ## break a federation of three hospitals on loopback, and see that nothing is lost (some minutes)
-	BRAINCL_DRILLS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -s tests/deploy/drills
+	BRAINCL_DRILLS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations=0 tests/deploy/drills
 
 .PHONY: keys
 keys: setup  ## write the keys that Flower may override into pyproject.toml

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import psutil
+import pytest
 
 from apps.deploy.enrol import flwr_of
 from apps.deploy.init import initialise
@@ -31,6 +32,11 @@ from braincl_med.vault.keys import NO_KEYS
 from braincl_med.vault.vault import Vault
 from braincl_med.vault.verify import verify
 
+DRILL = [
+    pytest.mark.flower,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif("BRAINCL_DRILLS" not in os.environ, reason="takes minutes: `make deploy-test` runs it"),
+]
 SMALL = """
 name: drill
 stream: {name: phantom, task-count: 1, train-per-class: 12, test-per-class: 6}
