@@ -12,14 +12,15 @@ HERE = Path(__file__).resolve().parent
 PRINT = """<style>
 @media screen { [data-testid="stElementContainer"]:has(.printed) { display: none; } }
 @media print {
-  @page { size: A4; margin: 14mm; }
+  @page { size: A4; margin: 12mm; }
   [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stElementToolbar"], [data-testid="stButton"],
   [data-testid="stDownloadButton"], [data-testid="stFormSubmitButton"], [data-testid="stDataFrame"] {
     display: none !important; }
   /* The page scrolls within the window, of which a printer would see the first sheet alone. */
   html, body, #root, .stApp, [data-testid="stAppViewContainer"], [data-testid="stMain"] {
     position: static !important; height: auto !important; overflow: visible !important; }
-  [data-testid="stMainBlockContainer"] { padding: 0 !important; max-width: none !important; }
+  /* Of the size of a printed table's text, at which most pages of a few diagnoses fit on one sheet. */
+  [data-testid="stMainBlockContainer"] { padding: 0 !important; max-width: none !important; zoom: 0.62; }
   [data-testid="stVegaLiteChart"], [data-testid="stMetric"], tr { break-inside: avoid; }
   [data-testid="stElementContainer"]:has(h2, h3, h5) { break-after: avoid; }
   html, body { background: none !important; }
