@@ -2,8 +2,8 @@
 
 A memory is fitted to the training scans (n, height, width, 3), uint8, of one data set and their classes (n,), and
 answers with a `Memory`. Codecs keep a file a scan; `stripped` leaves out what is the same in every file and counts
-the rest alone. Two of them need packages that the project does not: `pip install pillow-jxl-plugin` for JPEG XL and
-`pip install --no-deps compressai einops pytorch-msssim torch_geometric pandas` for CompressAI.
+the rest alone. CompressAI needs packages that the project does not: `pip install --no-deps compressai einops
+pytorch-msssim torch_geometric pandas`.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from imagecodecs import avif_decode, avif_encode, jpegxl_decode, jpegxl_encode
 from PIL import Image
 from scipy.fft import dctn, idctn
 
@@ -160,9 +161,15 @@ def jpeg_stripped(images: Images, _: Labels, quality: float) -> Memory:
 
 
 def jpeg_xl(images: Images, _: Labels, quality: float) -> Memory:
-    """JPEG XL at its slowest setting."""
-    importlib.import_module("pillow_jxl")
-    return _codec(images, lambda f, s: f.save(s, "JXL", lossless=False, quality=int(quality), effort=9), 0)
+    """JPEG XL at its own default effort: its slowest takes a minute for a thousand scans."""
+    return _through(
+        images, lambda scan: jpegxl_encode(scan, level=int(quality), effort=9, lossless=False), jpegxl_decode
+    )
+
+
+def avif(images: Images, _: Labels, quality: float) -> Memory:
+    """AVIF; its slowest setting takes minutes for a thousand scans."""
+    return _through(images, lambda scan: avif_encode(scan, level=int(quality), speed=4), avif_decode)
 
 
 def compressai(images: Images, _: Labels, lambda_: float) -> Memory:
@@ -214,17 +221,22 @@ def compressai(images: Images, _: Labels, lambda_: float) -> Memory:
 
 
 def _codec(images: Images, save: Callable[[Image.Image, io.BytesIO], None], headers: int) -> Memory:
-    payload = 0
-
-    def through(scan: npt.NDArray[np.uint8]) -> Images:
-        nonlocal payload
+    def encoded(scan: Images) -> bytes:
         stream = io.BytesIO()
         save(Image.fromarray(scan), stream)
-        payload += len(stream.getvalue()) - headers
-        return np.asarray(Image.open(stream).convert("RGB"))
+        return stream.getvalue()
 
-    recalls = np.stack([through(scan) for scan in images])
-    return Memory(recalls, payload, 0, lambda others: np.stack([through(scan) for scan in others]))
+    return _through(images, encoded, lambda file: np.asarray(Image.open(io.BytesIO(file)).convert("RGB")), headers)
+
+
+def _through(
+    images: Images, encoded: Callable[[Images], bytes], decoded: Callable[[bytes], Images], headers: int = 0
+) -> Memory:
+    """A file a scan, of which `headers` bytes are the same in all."""
+    files = [encoded(scan) for scan in images]
+    recalls = np.stack([decoded(file) for file in files])
+    payload = sum(len(file) - headers for file in files)
+    return Memory(recalls, payload, 0, lambda others: np.stack([decoded(encoded(scan)) for scan in others]))
 
 
 def _coded(cues: npt.NDArray[np.int16]) -> tuple[int, int]:
@@ -251,5 +263,6 @@ MEMORIES: dict[str, Callable[[Images, Labels, float], Memory]] = {
     "JPEG": jpeg,
     "JPEG, stripped": jpeg_stripped,
     "JPEG XL": jpeg_xl,
+    "AVIF": avif,
     "CompressAI": compressai,
 }

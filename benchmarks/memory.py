@@ -1,9 +1,10 @@
 """What a byte of memory is worth: the accuracy on raw test scans of a network trained on recalls, against bytes.
 
-    export BRAINCL_DATA=/folder/of/npz/files
+    export BRAINCL_DATA=/folder/of/npz/files BRAINCL_PHOTOGRAPHS=/folder/with/a/manifest.csv
     python benchmarks/memory.py --quick
     python benchmarks/memory.py blood-400 --out docs/results
-    python benchmarks/memory.py blood-1000-long blood64-1000-long    # on a GPU
+    python benchmarks/memory.py photographs-64 photographs-128
+    python benchmarks/memory.py blood-1000-long photographs-128-long    # on a GPU
 
 Each cell (data set, memory, setting, seed) is fitted, recalled and trained on by itself; the same ResNet-18, epochs,
 schedule and augmentation for all. Resumable: a cell that stands below the state folder is not run again. Prints the
@@ -30,6 +31,8 @@ from braincl_med.cortex.cortex import Cortex, predict, scans_to_tensor
 from braincl_med.foundation.devices import accelerator, processes_at_a_time
 from braincl_med.foundation.files import write_whole
 from braincl_med.foundation.seeding import seed_everything
+from braincl_med.scans.manifest import rows_of
+from braincl_med.scans.reading import read_scan
 from braincl_med.settings.config import DATA_VARIABLE, CortexConfig
 from braincl_med.streams.tasks import Scans
 
@@ -56,24 +59,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Which scans, how many of a class, and how long the network trains on them."""
+    """Which scans, how many of a class, and how long the network trains on them; of photographs pixels a side."""
 
     files: tuple[str, ...]
     per_class: int
     epochs: int
     stem: str = "3x3-stride2"
+    size: int = 28
 
 
-BLOOD, BLOOD_64 = ("bloodmnist.npz",), ("bloodmnist_64.npz",)
+PHOTOGRAPHS = "BRAINCL_PHOTOGRAPHS"
+BLOOD, MANIFEST = ("bloodmnist.npz",), ("manifest.csv",)
 MEDMNIST12 = ("bloodmnist.npz", "breastmnist.npz", "pneumoniamnist.npz")
 DATASETS = {
     "quick": Dataset(BLOOD, 400, 7),
     "blood-400": Dataset(BLOOD, 400, 12),
     "blood-1000": Dataset(BLOOD, 1000, 12),
     "medmnist12-200": Dataset(MEDMNIST12, 200, 12),
-    "blood64-400": Dataset(BLOOD_64, 400, 12, "imagenet"),
+    "photographs-64": Dataset(MANIFEST, 200, 12, "imagenet", 64),
+    "photographs-128": Dataset(MANIFEST, 200, 12, "imagenet", 128),
     "blood-1000-long": Dataset(BLOOD, 1000, 60, "3x3"),
-    "blood64-1000-long": Dataset(BLOOD_64, 1000, 60, "3x3-stride2"),
+    "photographs-128-long": Dataset(MANIFEST, 300, 60, "imagenet", 128),
 }
 
 
@@ -83,6 +89,7 @@ def _cells(dataset: str, seeds: tuple[int, ...], settings: dict[str, tuple[float
 
 KEY = {"raw": (0,), "ours": (0.4, 0.28, 0.14), "DCT": (0.5, 0.35, 0.22)}
 """Measured with three seeds."""
+LARGER = {"raw": (0,), "ours": (0.45,), "WebP, stripped": (1,), "JPEG XL": (1,), "AVIF": (1,)}
 PLAN = {
     "quick": _cells("quick", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,), "WebP, stripped": (1,)}),
     "blood-400": [
@@ -93,7 +100,8 @@ PLAN = {
         *_cells("blood-400", (1,), {"PCA": (0.3,), "CompressAI": (0.005,), "ours, paper's recipe": (1e-3,)}),
     ],
     "blood-1000": _cells("blood-1000", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,)}),
-    "blood64-400": _cells("blood64-400", (1,), {"raw": (0,), "ours": (0.45,), "WebP, stripped": (1,)}),
+    "photographs-64": _cells("photographs-64", (1, 2), LARGER),
+    "photographs-128": _cells("photographs-128", (1, 2), LARGER),
     "medmnist12-200": _cells(
         "medmnist12-200", (1,), {"raw": (0,), "ours": (0.4,), "DCT": (0.5,), "WebP, stripped": (1,)}
     ),
@@ -102,17 +110,15 @@ PLAN = {
         (1, 2, 3),
         {**KEY, "WebP, stripped": (1, 30), "PCA": (0.3,), "ours, paper's networks": (1e-2, 1e-3)},
     ),
-    "blood64-1000-long": _cells(
-        "blood64-1000-long",
-        (1, 2, 3),
-        {"raw": (0,), "ours": (0.45, 0.25), "WebP, stripped": (1, 10), "ours, paper's networks": (1e-2,)},
-    ),
+    "photographs-128-long": _cells("photographs-128-long", (1, 2, 3), LARGER),
 }
-NOT_BY_DEFAULT = ("quick", "blood-1000-long", "blood64-1000-long")
+NOT_BY_DEFAULT = ("quick", "blood-1000-long", "photographs-128-long")
 
 
 def load(dataset: Dataset, part: str, limit: int | None = None) -> list[tuple[Images, npt.NDArray[np.int64]]]:
     """Scans and class numbers of each file; at most `limit` a class, the same ones every time."""
+    if dataset.files == MANIFEST:
+        return [_photographs(dataset.size, part, limit)]
     folder = Path(os.environ[DATA_VARIABLE])
     sets, classes = [], 0
     for name in dataset.files:
@@ -125,6 +131,16 @@ def load(dataset: Dataset, part: str, limit: int | None = None) -> list[tuple[Im
         sets.append((images[chosen], labels[chosen] + classes))
         classes += int(labels.max()) + 1
     return sets
+
+
+def _photographs(size: int, part: str, limit: int | None) -> tuple[Images, npt.NDArray[np.int64]]:
+    """Pictures of a manifest's split and their classes, in the order of names; the first `limit` of each class."""
+    folder = Path(os.environ[PHOTOGRAPHS])
+    rows = [row for row in rows_of(folder / MANIFEST[0]) if row.split == part]
+    names = sorted({row.label for row in rows})
+    chosen = [row for name in names for row in [row for row in rows if row.label == name][:limit]]
+    labels = np.array([names.index(row.label) for row in chosen], np.int64)
+    return np.stack([read_scan(folder / row.path, size) for row in chosen]), labels
 
 
 def measure(cell: Cell) -> dict[str, float]:

@@ -29,7 +29,8 @@ def balanced(balance: str, labels: npt.NDArray[np.int64], classes: int) -> Objec
     Args:
         balance: `none`; `loss` weights a class by one over its number of samples, such that the mean weight of a
             sample is 1; `logits` adds log shares to the logits (Menon et al. 2021), so that the network itself learns
-            what it would from classes of one size. Classes without a sample count as having one.
+            what it would from classes of one size; in both classes without a sample count as having one. `present`
+            leaves them out of the softmax (Li & Zhan 2021), so that nobody forgets what others alone have.
         labels: (n,) class numbers.
         classes: rows of the classifier.
     """
@@ -51,6 +52,14 @@ def balanced(balance: str, labels: npt.NDArray[np.int64], classes: int) -> Objec
             return functional.cross_entropy(logits + shares.to(logits.device), truth)
 
         return adjusted
+    if balance == "present":
+        absent = counts == 0
+
+        def restricted(cortex: Cortex, scans: Tensor, truth: Tensor) -> Tensor:
+            logits = cortex(scans)
+            return functional.cross_entropy(logits.masked_fill(absent.to(logits.device), -torch.inf), truth)
+
+        return restricted
     return cross_entropy
 
 

@@ -153,7 +153,8 @@ class SleepConfig(Section):
     """Consolidation of the whole network on all of long-term memory, `epochs` in all over `rounds`.
 
     For classes of different sizes: `balance: loss` weights a class's samples by one over their number, `logits` adds
-    the logarithm of each class's share to the logits in training (Menon et al. 2021), both as this hospital has them.
+    the logarithm of each class's share to the logits in training (Menon et al. 2021), `present` leaves classes
+    without a sample out of the softmax (Li & Zhan 2021), all as this hospital has them.
     `proximal` is FedProx's μ (Li et al. 2020). `classifier: discriminant` solves the classifier after the last round
     from moments of all hospitals' features, for which skewed classes are none (`phases.discriminant`).
     With a `budget` an epoch takes the new task and that many times its number of samples from all former ones
@@ -171,7 +172,7 @@ class SleepConfig(Section):
     crop_padding: int = Field(default=2, ge=0)
     flip: bool = True
     dithering: float = Field(default=0, ge=0, le=0.5)
-    balance: Literal["none", "loss", "logits"] = "none"
+    balance: Literal["none", "loss", "logits", "present"] = "none"
     proximal: float = Field(default=0, ge=0)
     classifier: Literal["trained", "discriminant"] = "trained"
     budget: float | None = Field(default=None, ge=0)

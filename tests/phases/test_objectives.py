@@ -50,6 +50,17 @@ def test_adjusted_logits_have_the_log_of_the_share_added(cortex, batch):
     assert balanced("logits", LABELS, 4)(cortex, *batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_classes_without_a_sample_are_left_out_of_the_softmax_and_stay_as_they_are(cortex, batch):
+    logits = cortex(batch[0]).detach()[:, :3]
+    learner = Cortex.of(cortex.weights(), SMALL)
+    loss = balanced("present", LABELS, 4)(learner.eval(), *batch)
+    assert loss.item() == pytest.approx(functional.cross_entropy(logits, batch[1]).item(), rel=1e-5)
+    loss.backward()
+    rows = learner.classifier.weight.grad.abs().sum(1)
+    assert (rows[:3] > 0).all()
+    assert rows[3] == 0
+
+
 def test_the_proximal_term_is_nothing_at_the_start_and_pulls_back_in_proportion(cortex, batch):
     held = proximal(cross_entropy, cortex, 0.5)
     plain = cross_entropy(cortex, *batch)
