@@ -283,6 +283,19 @@ class ExperimentConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.sleep.budget is None:
+            return self
+        if not self.facts.all_classes:
+            raise ValueError(
+                f"sleep-budget draws from samples of former classes, on which method {self.method} does not train: "
+                "leave it out"
+            )
+        if self.privacy.mode != "off":
+            raise ValueError(f"privacy-mode '{self.privacy.mode}' draws samples by itself: leave out sleep-budget")
+        return self
+
     @property
     def tells_moments(self) -> bool:
         """Whether hospitals tell the moments of features of their samples: of all tasks, or of each anew."""

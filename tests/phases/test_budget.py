@@ -4,8 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from braincl_med.federation.checkpoint import folder_of, load_checkpoint
+from braincl_med.federation.local import run_locally
+from braincl_med.foundation.errors import ConfigError
 from braincl_med.phases.budget import bounded, everything
-from braincl_med.settings.config import SleepConfig
+from braincl_med.settings.loading import load_experiment
+from tests.federation.experiments import tiny
 
 
 def test_everything_is_every_sample_once():
@@ -47,6 +51,26 @@ def test_every_epoch_draws_anew():
     assert first != second
 
 
-def test_a_negative_budget_is_refused():
-    with pytest.raises(ValueError, match="budget"):
-        SleepConfig(budget=-1)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{sleep: {budget: -1}}", "sleep-budget"),
+        ("{method: ewc, sleep: {budget: 1}}", "on which method ewc does not train"),
+        ("{method: mygo, sleep: {budget: 1}}", "on which method mygo does not train"),
+        (
+            "{privacy: {mode: updates}, sleep: {budget: 1}, memory: {basis: fixed}, selection: {rule: random}}",
+            "draws samples by itself",
+        ),
+    ],
+)
+def test_a_budget_that_nobody_would_keep_is_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        load_experiment(text, {})
+
+
+def test_an_experiment_with_a_budget_takes_fewer_steps_and_is_resumed_alike(tmp_path):
+    runs = [tmp_path / name for name in ("all", "budget", "again")]
+    for root, budget in zip(runs, (None, 0.5, 0.5), strict=True):
+        run_locally(tiny(root, stream_task_count=2, sleep_rounds=1, sleep_budget=budget))
+    weights = [load_checkpoint(folder_of(root, "tiny")).sha256 for root in runs]
+    assert weights[0] != weights[1] == weights[2]
