@@ -30,7 +30,8 @@ def balanced(balance: str, labels: npt.NDArray[np.int64], classes: int) -> Objec
         balance: `none`; `loss` weights a class by one over its number of samples, such that the mean weight of a
             sample is 1; `logits` adds log shares to the logits (Menon et al. 2021), so that the network itself learns
             what it would from classes of one size; in both classes without a sample count as having one. `present`
-            leaves them out of the softmax (Li & Zhan 2021), so that nobody forgets what others alone have.
+            leaves them out of the softmax (Li & Zhan 2021), so that nobody forgets what others alone have; with
+            samples of one class alone, of which nothing would be learned then, it changes nothing.
         labels: (n,) class numbers.
         classes: rows of the classifier.
     """
@@ -52,8 +53,8 @@ def balanced(balance: str, labels: npt.NDArray[np.int64], classes: int) -> Objec
             return functional.cross_entropy(logits + shares.to(logits.device), truth)
 
         return adjusted
-    if balance == "present":
-        absent = counts == 0
+    absent = counts == 0
+    if balance == "present" and (~absent).sum() > 1:
 
         def restricted(cortex: Cortex, scans: Tensor, truth: Tensor) -> Tensor:
             logits = cortex(scans)

@@ -59,6 +59,7 @@ def test_classes_without_a_sample_are_left_out_of_the_softmax_and_stay_as_they_a
     rows = learner.classifier.weight.grad.abs().sum(1)
     assert (rows[:3] > 0).all()
     assert rows[3] == 0
+    assert balanced("present", np.zeros(9, int), 4) is cross_entropy, "a softmax over one class would teach nothing"
 
 
 def test_the_proximal_term_is_nothing_at_the_start_and_pulls_back_in_proportion(cortex, batch):
