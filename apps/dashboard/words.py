@@ -58,7 +58,7 @@ GROUPS = {
     "known-correct": "right answers",
     "known-wrong": "mistakes",
     "unknown-near": "unknown scans of a known kind",
-    "unknown-far": "other examinations altogether",
+    "unknown-far": "scans of another modality",
     "artefact-text": "burnt-in text",
     "artefact-ruler": "a ruler in the picture",
     "artefact-corner": "a black corner",

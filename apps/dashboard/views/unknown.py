@@ -15,7 +15,7 @@ GROUPS = {
     "known-correct": "known, recognised",
     "known-wrong": "known, mistaken",
     "unknown-near": "unknown, near (still to be learned)",
-    "unknown-far": "unknown, far (other examinations)",
+    "unknown-far": "unknown, far (of another modality)",
 }
 BARS = 30
 TICKS = {
@@ -122,7 +122,7 @@ cards = [
         f"Accuracy on the known scans that are answered. Answering all of them: {percent(everything.accuracy)}.",
     ),
     ("Near ones set aside", at.near_rejected, "Scans of diagnoses still to be learned, rightly not answered."),
-    ("Far ones set aside", at.far_rejected, "Scans of other examinations altogether, rightly not answered."),
+    ("Far ones set aside", at.far_rejected, "Scans of another modality, rightly not answered."),
 ]
 frame.cards((label, percent(value), about) for label, value, about in cards)
 if isnan(at.near_rejected):
