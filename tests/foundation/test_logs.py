@@ -20,6 +20,7 @@ def log():
     logger = logging.getLogger("braincl")
     before = logger.handlers[:], logger.propagate, logger.level
     logger.handlers.clear()
+    logger.propagate = True  # what does not propagate is given a handler of pytest's own
     logger.setLevel(logging.INFO)
     yield logger
     for handler in logger.handlers:

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from apps.trial.launch import MOST_MEGABYTES, command
 from braincl_med.federation.local import run_locally
 from tests.browsing import (
     MISSING,
+    PATIENCE_SECONDS,
     browsing,
     errors_of,
     page_text,
@@ -66,6 +68,10 @@ def test_hostile_files_are_refused_a_scan_is_answered_and_no_identifier_is_shown
         wait_until_drawn(browser)
         shown(browser, "input[type=file]").send_keys(str(file))
         wait_for(browser, name)
+        # The next file would take the place of one that is still on its way, which the browser logs as an error.
+        WebDriverWait(browser, PATIENCE_SECONDS).until_not(
+            lambda b: b.find_elements(By.CSS_SELECTOR, '[data-testid="stFileUploader"] [role="progressbar"]')
+        )
         wait_until_drawn(browser)
 
     before = set(state.rglob("*"))
